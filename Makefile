@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything installs what it needs; see README.rst.
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install demo test unit lint docs bench clean sandbox-down
+
+help:
+	@echo "make demo    see it happen on a real Ceph and a real Glance"
+	@echo "make test    linters, types and all tests, on a sandbox of its own"
+	@echo "make lint    linters, types and layers only"
+	@echo "make unit    the tests that need no daemon"
+	@echo "make docs    the documentation, into doc/build/html"
+	@echo "make bench   the benchmarks, into doc/source/benchmarks"
+	@echo "make clean   stop the sandbox and remove what was installed"
+
+install:
+	@tools/install
+
+demo: install
+	@$(BIN)/python -m volume_rbd.sandbox.demo
+
+lint: install
+	@$(BIN)/ruff check volume_rbd tests tools doc/source
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --config setup.cfg
+
+unit: install
+	@$(BIN)/pytest -q tests/unit
+
+test: lint docs
+	@$(BIN)/pytest tests
+
+docs: install
+	@$(BIN)/sphinx-build -q -W --keep-going -b html doc/source doc/build/html
+
+bench: install
+	@$(BIN)/volume-rbd bench
+
+sandbox-down:
+	@if [ -x $(BIN)/volume-rbd ]; then $(BIN)/volume-rbd sandbox down; fi
+
+clean: sandbox-down
+	rm -rf $(VENV) .sandbox doc/build *.egg-info .mypy_cache .ruff_cache \
+	    .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An in-memory Glance: the side that all its users share.
+
+What it does, it does as Glance 33 does; what it does not model (schemas,
+members, tags, imports) it does not have. Nothing is patched: tests make a
+server, take clients of it (see :mod:`tests.fakes.glance`), and turn the
+knobs below.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from volume_rbd import exception, model
+
+FSID = '00000000-0000-4000-8000-000000000001'
+
+RBD = model.StoreInfo('rbd', 'rbd', is_default=True, pool='images',
+                      fsid=FSID, chunk_size_bytes=8 * model.MIB)
+FILE = model.StoreInfo('file', 'file', chunk_size_bytes=65536)
+
+#: Says how large what an rbd:// URL names is; None: it cannot be opened.
+Opener = Callable[[str], int | None]
+
+
+@dataclasses.dataclass
+class Record:
+    """One image, as Glance's database and its store have it.
+
+    :param data: None where the bytes are elsewhere: a registered location.
+    :param polls_left: how often it is still looked at before a registered
+        location is opened; None: it stays queued for ever.
+    """
+
+    image: model.GlanceImage
+    visibility: str
+    data: bytes | None = None
+    is_in_use: bool = False
+    pending_url: str | None = None
+    polls_left: int | None = 0
+    urls: tuple[str, ...] = ()
+    tasks: list[dict[str, str]] = dataclasses.field(default_factory=list)
+
+    def change(self, **fields: Any) -> None:
+        self.image = dataclasses.replace(self.image, **fields)
+
+
+class GlanceServer:
+    """:param can_open: asked in the background for each registered URL.
+    :param read_url: the bytes behind a registered URL, for downloads.
+    :param activation_polls: a registered location is opened when the image
+        has been looked at so often; None: never, as if Glance hung.
+    :param show_locations: images carry their URLs (show_multiple_locations);
+        it also allows the old way to register one.
+    :param has_locations_api: False for a Glance before 2.17.
+    :param has_stores: False for a Glance without enabled_backends.
+    :param quota_bytes: of all images together.
+    """
+
+    def __init__(self, stores: Iterable[model.StoreInfo] = (RBD, FILE), *,
+                 can_open: Opener = lambda url: None,
+                 read_url: Callable[[str], bytes] | None = None,
+                 activation_polls: int | None = 1,
+                 show_locations: bool = False,
+                 has_locations_api: bool = True,
+                 has_stores: bool = True,
+                 quota_bytes: int | None = None) -> None:
+        self.stores = {store.id: store for store in stores}
+        self.can_open = can_open
+        self.read_url = read_url
+        self.activation_polls = activation_polls
+        self.show_locations = show_locations
+        self.has_locations_api = has_locations_api
+        self.has_stores = has_stores
+        self.quota_bytes = quota_bytes
+        self.records: dict[str, Record] = {}
+        self.lock = threading.RLock()
+        self._failures: dict[str, list[BaseException]] = {}
+
+    # -- knobs --------------------------------------------------------------
+    def fail_next(self, method: str, error: BaseException,
+                  times: int = 1) -> None:
+        """The next call(s) of *method*, by anybody, raise *error*."""
+        self._failures.setdefault(method, []).extend([error] * times)
+
+    def deactivate(self, image_id: str) -> None:
+        self.get_record(image_id).change(status='deactivated')
+
+    def tamper(self, image_id: str, data: bytes) -> None:
+        """Change the bytes in the store behind Glance's back."""
+        self.get_record(image_id).data = data
+
+    def set_in_use(self, image_id: str, is_in_use: bool = True) -> None:
+        self.get_record(image_id).is_in_use = is_in_use
+
+    # -- what the clients use -----------------------------------------------
+    def check(self, method: str) -> None:
+        """Raise what was asked for by :meth:`fail_next`."""
+        with self.lock:
+            errors = self._failures.get(method)
+            if errors:
+                raise errors.pop(0)
+
+    def find_record(self, image_id: str) -> Record | None:
+        """The record; looking at it lets the background work go on."""
+        record = self.records.get(image_id)
+        if record is not None:
+            self._work(image_id, record)
+        return record
+
+    def get_record(self, image_id: str) -> Record:
+        record = self.find_record(image_id)
+        if record is None:
+            raise exception.GlanceImageNotFound(
+                f'No image found with ID {image_id}.')
+        return record
+
+    def find_store(self, store_id: str | None) -> model.StoreInfo:
+        """The store of that id; None: the default one."""
+        for store in self.stores.values():
+            if store.id == store_id or (store_id is None
+                                        and store.is_default):
+                return store
+        raise exception.StoreNotFound(
+            f'Glance has no store {store_id!r}.',
+            remedy=f'It has: {", ".join(self.stores)}.')
+
+    def check_quota(self, more_bytes: int) -> None:
+        used = sum(record.image.size_bytes or 0
+                   for record in self.records.values())
+        if (self.quota_bytes is not None
+                and used + more_bytes > self.quota_bytes):
+            raise exception.QuotaExceeded(
+                'Image exceeds the storage quota.')
+
+    def keep(self, record: Record, store: model.StoreInfo,
+             data: bytes) -> None:
+        """What was uploaded becomes the image."""
+        record.data = data
+        url = f'file:///var/lib/glance/{store.id}/{record.image.id}'
+        if store.type == 'rbd':
+            url = model.RBDLocation(
+                store.fsid or '', store.pool or '', record.image.id,
+                model.GLANCE_SNAPSHOT).url
+        record.urls = (url,)
+        record.change(
+            status='active', size_bytes=len(data), stores=(store.id,),
+            checksum=hashlib.md5(data).hexdigest(), os_hash_algo='sha512',
+            os_hash_value=hashlib.sha512(data).hexdigest())
+
+    def register(self, record: Record, url: str) -> None:
+        """Accept *url*; it is opened in the background."""
+        record.pending_url = url
+        record.polls_left = self.activation_polls
+        record.tasks.append({
+            'id': f'task-{len(record.tasks) + 1}', 'type': 'location_import',
+            'status': 'processing', 'message': ''})
+
+    def activate(self, record: Record, url: str) -> bool:
+        """Open *url* and make the image active; False if it cannot be."""
+        size_bytes = self.can_open(url)
+        if size_bytes is None:
+            return False
+        record.urls = (url,)
+        record.change(status='active', size_bytes=size_bytes,
+                      stores=(self._store_of(url),))
+        return True
+
+    def _store_of(self, url: str) -> str:
+        for store in self.stores.values():
+            if store.type == 'rbd' and f'/{store.pool}/' in url:
+                return store.id
+        return self.find_store(None).id
+
+    def _work(self, image_id: str, record: Record) -> None:
+        if record.pending_url is None or record.polls_left is None:
+            return
+        if record.polls_left > 0:
+            record.polls_left -= 1
+            return
+        url, record.pending_url = record.pending_url, None
+        if self.activate(record, url):
+            record.tasks[-1]['status'] = 'success'
+        else:
+            record.tasks[-1]['status'] = 'failure'
+            record.tasks[-1]['message'] = (
+                f'Failed to import image {image_id}: {url} cannot be opened')
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime('%Y-%m-%dT%H:%M:%SZ')

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clones: how one is made, and who descends from whom."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from volume_rbd import exception, model
+from volume_rbd.ceph import bindings, snapshot, trash
+from volume_rbd.ceph.interface import ChildInfo, ParentInfo
+from volume_rbd.ceph.session import Session
+
+if TYPE_CHECKING:
+    from volume_rbd.ceph.connection import RadosCluster
+
+_REFUSALS = (exception.InvalidInput, exception.NotSupported)
+
+
+def clone(cluster: RadosCluster, parent: model.SnapSpec,
+          child: model.ImageSpec, features: int) -> bool:
+    """Clone, in format 2 if it can be.
+
+    :returns: whether it is of format 2.
+    """
+    try:
+        _clone(cluster, parent, child, features)
+    except _REFUSALS:
+        # "auto" of an old cluster, or the pool's own setting, chose format
+        # 1, which wants protection; or the OSDs do not know format 2.
+        _clone_format_1(cluster, parent, child, features)
+    with cluster.use(child.pool) as (session, ioctx), session.translating(
+            'read the clone format of', child), bindings.rbd().Image(
+            ioctx, child.name, read_only=True) as image:
+        return is_format_2(image)
+
+
+def _clone(cluster: RadosCluster, parent: model.SnapSpec,
+           child: model.ImageSpec, features: int) -> None:
+    with cluster.use(child.pool) as (session, ioctx):
+        parent_ioctx = session.ioctx(parent.pool)
+        with session.translating(f'make the clone {child} of', parent):
+            try:
+                bindings.rbd().RBD().clone(
+                    parent_ioctx, parent.image, parent.snapshot,
+                    ioctx, child.name, features=features)
+            except bindings.rbd().ImageExists:
+                raise exception.ImageExists(
+                    f'Cannot clone {parent}: {child} exists.') from None
+            except bindings.rbd().ImageNotFound:
+                _require_image(parent_ioctx, parent)
+                raise
+
+
+def _require_image(ioctx: Any, parent: model.SnapSpec) -> None:
+    try:
+        bindings.rbd().Image(ioctx, parent.image, read_only=True).close()
+    except bindings.rbd().ImageNotFound:
+        raise exception.ImageNotFound(
+            f'Cannot clone {parent}: there is no rbd_image '
+            f'{parent.image_spec}.') from None
+
+
+def _clone_format_1(cluster: RadosCluster, parent: model.SnapSpec,
+                    child: model.ImageSpec, features: int) -> None:
+    pool = cluster.pool(parent.pool)
+    with pool.open(parent.image) as image:
+        found = image.find_snapshot(parent.snapshot)
+        if found is None:
+            raise exception.SnapshotNotFound(
+                f'Cannot clone {parent}: there is no such snapshot.')
+        try:
+            image.protect_snapshot(parent.snapshot)
+            _clone(cluster.in_clone_format_1(), parent, child, features)
+        except exception.VolumeRBDError as error:
+            if not found.is_protected:
+                image.unprotect_snapshot(parent.snapshot)
+            if isinstance(error, _REFUSALS):
+                raise exception.NotCloneable(
+                    f'{parent} cannot be cloned to {child}, in no format: '
+                    f'{error.message}', reason='clone_refused') from error
+            raise
+
+
+def is_format_2(image: Any) -> bool:
+    """Whether the open librbd *image* is a clone of format 2."""
+    child = bindings.rbd().RBD_OPERATION_FEATURE_CLONE_CHILD
+    return bool(image.op_features() & child)
+
+
+# -- who descends from whom ------------------------------------------------
+def parent(session: Session, ioctx: Any, image: Any) -> ParentInfo | None:
+    """The parent of the open librbd *image*.
+
+    Inside ``translating``.
+    """
+    rbd = bindings.rbd()
+    try:
+        names = image.get_parent_image_spec()
+    except rbd.ImageNotFound:
+        return None
+    pool = names['pool_name']
+    parent_ioctx = session.ioctx(pool)
+    image_id, snapshot_id = _parent_ids(ioctx, image)
+    entry = trash.find(
+        session, parent_ioctx, model.ImageSpec(pool, image_id))
+    return ParentInfo(
+        pool=pool, image=names['image_name'], image_id=image_id,
+        snapshot=_snapshot_name(parent_ioctx, image_id, snapshot_id),
+        snapshot_id=snapshot_id, in_trash=entry is not None)
+
+
+def _snapshot_name(ioctx: Any, image_id: str, snapshot_id: int) -> str:
+    # What the child knows is the random name of the trash namespace, or the
+    # first one, depending on when it was opened.
+    with bindings.rbd().Image(
+            ioctx, image_id=image_id, read_only=True) as image:
+        for found in snapshot.snapshots(image):
+            if found.id == snapshot_id:
+                return found.name
+        name: str = image.snap_get_name(snapshot_id)
+        return name
+
+
+def _parent_ids(ioctx: Any, image: Any) -> tuple[str, int]:
+    """The ids of the parent image and snapshot.
+
+    The bindings do not tell the snapshot's id, and its name is not unique:
+    snapshots in the trash namespace may share their original one. So the
+    header object is asked as librbd does it (cls_rbd: parent_get, since
+    Ceph 14), and a cls::rbd::ParentImageSpec comes back: version, its
+    compat, length; pool id, namespace, image id, snapshot id.
+    """
+    _, data = ioctx.execute(
+        f'rbd_header.{image.id()}', 'rbd', 'parent_get', b'')
+    at = 1 + 1 + 4 + 8
+    _, at = _string(data, at)
+    image_id, at = _string(data, at)
+    (snapshot_id,) = struct.unpack_from('<Q', data, at)
+    return image_id, snapshot_id
+
+
+def _string(data: bytes, at: int) -> tuple[str, int]:
+    (length,) = struct.unpack_from('<I', data, at)
+    at += 4
+    return data[at:at + length].decode(), at + length
+
+
+def children(image: Any) -> list[ChildInfo]:
+    """Of the snapshot *image* is at, or of all of them."""
+    return [ChildInfo(pool=child['pool'], image=child['image'],
+                      image_id=child['id'], in_trash=child['trash'])
+            for child in image.list_children2()]

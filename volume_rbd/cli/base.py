@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands share: errors to exit codes, results to columns."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cliff import command, lister, show
+
+from volume_rbd import exception, model
+from volume_rbd.cli import display, running
+from volume_rbd.driver import RBDDriver
+from volume_rbd.flows.base import Result
+
+if TYPE_CHECKING:
+    from volume_rbd.cli.main import App
+
+T = TypeVar('T')
+
+
+class Command(command.Command):
+    """A command that prints nothing of its own."""
+
+    app: App
+
+    @property
+    def driver(self) -> RBDDriver:
+        return self.app.get_driver()
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        try:
+            return int(super().run(parsed_args) or 0)
+        except exception.VolumeRBDError as error:
+            return running.report_error(error)
+
+    def perform(self, operation: Callable[[display.Display], T]) -> T:
+        """Run *operation* with a display; signals cancel it."""
+        with display.open_display() as shown:
+            return running.run(lambda: operation(shown), shown)
+
+
+class ShowOne(Command, show.ShowOne):
+    """A command that prints one thing, or JSON with -f json."""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Any:
+        fields = self.fields(parsed_args)
+        return tuple(fields), tuple(fields.values())
+
+    def fields(self, parsed_args: argparse.Namespace) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+
+class Lister(Command, lister.Lister):
+    """A command that prints a table, or JSON with -f json."""
+
+
+def volume_spec(name: str, size: object | None) -> model.VolumeSpec:
+    """:param size: GiB as typed; None if not given."""
+    size_bytes = None if size is None else model.size_bytes_from_gib(size)
+    return model.VolumeSpec(model.check_name(name), size_bytes)
+
+
+def split_snapshot(spec: str) -> tuple[str, str]:
+    """``VOLUME@SNAPSHOT`` into its two names.
+
+    :raises InvalidName: it is not of that form.
+    """
+    volume, separator, snapshot = spec.partition('@')
+    if not (separator and volume and snapshot) or '@' in snapshot:
+        raise exception.InvalidName(
+            f'{spec!r} does not name a snapshot.',
+            remedy='Write VOLUME@SNAPSHOT.')
+    return volume, snapshot
+
+
+def result_fields(result: Result) -> dict[str, Any]:
+    """What every operation with strategies prints."""
+    fields: dict[str, Any] = {
+        'strategy': result.strategy,
+        'reason': result.reason,
+        'sentence': result.sentence,
+        'size_gib': model.gib_for(result.size_bytes),
+        'size_bytes': result.size_bytes,
+        'bytes_moved': result.bytes_moved,
+        'seconds': round(result.seconds, 3),
+        'origin': result.lineage.get('origin'),
+        'job': result.job,
+    }
+    if len(result.attempts) > 1:
+        fields['attempts'] = ', '.join(
+            f'{attempt["strategy"]} ({attempt["reason"]})'
+            for attempt in result.attempts)
+    return fields
+
+
+def choices_text(choices: Sequence[Any]) -> list[str]:
+    return [f'{choice.strategy.value} ({choice.reason.value})'
+            for choice in choices]

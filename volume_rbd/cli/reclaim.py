@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``volume-rbd reclaim``"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from volume_rbd import model
+from volume_rbd.cli import base
+
+
+class Reclaim(base.Lister):
+    """Find what nobody owns any more, and remove it with --yes.
+
+    Volumes and images that were deleted while clones still needed them, and
+    the snapshots that clones left behind.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument('--yes', action='store_true',
+                            help='remove it (default: only list it)')
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Any:
+        reclaimer = self.driver.reclaimer
+        items = (reclaimer.purge() if parsed_args.yes
+                 else list(reclaimer.find()))
+        state = 'removed' if parsed_args.yes else 'found'
+        rows = [(item.what, item.pool, item.name,
+                 model.gib_for(item.size_bytes),
+                 None if item.age_s is None else round(item.age_s),
+                 state, item.why) for item in items]
+        return ('what', 'pool', 'name', 'size_gib', 'age_s', 'state',
+                'why'), rows

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running an operation so that Ctrl-C and SIGTERM undo it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import TypeVar
+
+from volume_rbd import exception, progress
+
+T = TypeVar('T')
+
+_current: progress.Cancellable | None = None
+
+
+def install_handlers() -> None:
+    """SIGINT and SIGTERM cancel what runs; where nothing runs, they end the
+    program."""
+    signal.signal(signal.SIGINT, _on_signal)
+    signal.signal(signal.SIGTERM, _on_signal)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _current is None:
+        raise KeyboardInterrupt
+    if not _current.is_cancelled:
+        sys.stderr.write('\nCancelling; what was made is being undone.\n')
+    _current.cancel()
+
+
+def run(operation: Callable[[], T], report: progress.Cancellable) -> T:
+    """Run *operation* in a thread of its own, so that signals are heard while
+    librados or Glance block; after one, wait until all is undone.
+
+    :raises Cancelled: at once where no step had begun yet.
+    """
+    global _current
+    outcome: list[T] = []
+    error: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(operation())
+        except BaseException as problem:  # noqa: BLE001, raised again below
+            error.append(problem)
+
+    # A daemon: one that hangs before its first step must not keep us.
+    worker = threading.Thread(target=work, name='operation', daemon=True)
+    _current = report
+    try:
+        worker.start()
+        while worker.is_alive():
+            worker.join(0.1)
+            if report.is_cancelled and not report.current_step:
+                raise exception.Cancelled(
+                    'Cancelled before anything was done.')
+    finally:
+        _current = None
+    if error:
+        raise error[0]
+    return outcome[0]
+
+
+def report_error(error: exception.VolumeRBDError) -> int:
+    """Say it to a person; :returns: the exit code."""
+    sys.stderr.write(f'volume-rbd: {error}\n')
+    return error.exit_code

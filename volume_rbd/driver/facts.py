@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks Glance and Ceph what a plan is made of. Touches nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from volume_rbd import exception, model, opts, plan
+from volume_rbd.ceph import ancestry
+from volume_rbd.ceph.interface import Cluster
+from volume_rbd.glance.interface import Glance
+
+
+@dataclasses.dataclass(frozen=True)
+class Stores:
+    """What Glance says of its stores, or why it says nothing."""
+
+    infos: tuple[model.StoreInfo, ...] | None
+    problem: plan.Reason | None = None
+
+
+def get_stores(glance: Glance) -> Stores:
+    try:
+        return Stores(tuple(glance.get_stores()))
+    except exception.GlanceForbidden:
+        return Stores(None, plan.Reason.STORES_FORBIDDEN)
+    except exception.ApiNotImplemented:
+        return Stores(None, plan.Reason.STORES_NOT_CONFIGURED)
+    except exception.GlanceUnavailable:
+        # A broken store driver makes this call fail and no other; where
+        # Glance is down, the next call says so.
+        return Stores(None, plan.Reason.STORES_BROKEN)
+
+
+def for_create(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
+               image_id: str, size_bytes: int | None) -> plan.CreateFacts:
+    """:raises GlanceImageNotFound, GlanceImageNotUsable: and what Glance and
+        Ceph raise when they do not answer."""
+    image = glance.get_image(image_id)
+    plan.check_image_usable(image)
+    stores = get_stores(glance)
+    places = tuple(
+        _look_at(cluster, plan.judge_location(
+            url, image.id, cluster.fsid, stores.infos or (),
+            config.image_pools), stores.problem)
+        for url in glance.get_locations(image_id))
+    return plan.CreateFacts(
+        image=image, locations=places, size_bytes=size_bytes,
+        max_clone_depth=config.max_clone_depth,
+        flatten_wanted=config.flatten_volume_from_snapshot,
+        max_volume_bytes=config.max_volume_bytes)
+
+
+def _look_at(cluster: Cluster, place: plan.LocationFacts,
+             stores_problem: plan.Reason | None) -> plan.LocationFacts:
+    """Open the snapshot of a trusted location; others are left alone."""
+    location = place.location
+    if place.problem is plan.Reason.FOREIGN_LOCATION and stores_problem:
+        # Not known to be foreign: Glance did not tell its pools.
+        return dataclasses.replace(place, problem=stores_problem)
+    if place.problem is not None or location is None:
+        return place
+    try:
+        with cluster.pool(location.pool).open(
+                location.image, snapshot=location.snapshot,
+                read_only=True) as snapshot:
+            return dataclasses.replace(
+                place, size_bytes=snapshot.size_bytes,
+                depth=ancestry.depth(cluster, snapshot))
+    except (exception.ImageNotFound, exception.SnapshotNotFound):
+        problem = plan.Reason.MISSING_SNAPSHOT
+    except exception.CephPermissionDenied:
+        problem = plan.Reason.SNAPSHOT_DENIED
+    except exception.Unavailable:
+        raise
+    except exception.VolumeRBDError:
+        problem = plan.Reason.SNAPSHOT_UNREADABLE
+    return dataclasses.replace(place, problem=problem)
+
+
+def for_upload(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
+               volume: model.VolumeSpec, *, disk_format: str,
+               container_format: str, store_id: str | None
+               ) -> plan.UploadFacts:
+    """:raises ImageNotFound: no such volume."""
+    stores = get_stores(glance)
+    with cluster.pool(config.pool).open(volume.name, read_only=True) as image:
+        size_bytes = image.size_bytes
+        depth = ancestry.depth(cluster, image)
+    return plan.UploadFacts(
+        size_bytes=size_bytes, fsid=cluster.fsid,
+        clone_enabled=config.enable_clone_optimization,
+        stores=stores.infos, stores_problem=stores.problem,
+        wanted_store=store_id or config.upload_store,
+        disk_format=disk_format, container_format=container_format,
+        is_encrypted=volume.is_encrypted, depth=depth,
+        max_clone_depth=config.max_clone_depth,
+        flatten_first=config.clone_upload_flatten == 'before_register')

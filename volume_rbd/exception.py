@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error of the project, in one tree.
+
+::
+
+    VolumeRBDError                      exit code of the command line
+     ├─ InvalidInput                    2   what was asked for makes no sense
+     │   ├─ InvalidSize
+     │   ├─ InvalidName
+     │   ├─ InvalidLocation
+     │   └─ ConfigurationError          2
+     ├─ NotFound                        3
+     │   ├─ ImageNotFound                   an rbd_image (librbd's word)
+     │   ├─ SnapshotNotFound
+     │   ├─ PoolNotFound
+     │   ├─ GlanceImageNotFound
+     │   ├─ StoreNotFound
+     │   └─ BackendNotFound
+     ├─ Conflict                        4   the state of things forbids it
+     │   ├─ ImageExists
+     │   ├─ ImageBusy
+     │   ├─ ImageHasSnapshots
+     │   ├─ SnapshotExists
+     │   ├─ SnapshotBusy
+     │   ├─ GlanceImageNotUsable            queued, deactivated, deleted …
+     │   ├─ GlanceConflict
+     │   └─ StoreReadOnly
+     ├─ AccessDenied                    5
+     │   ├─ CephPermissionDenied
+     │   ├─ GlanceForbidden
+     │   └─ GlanceUnauthorized
+     ├─ Unavailable                     6   try again when it is back
+     │   ├─ ClusterUnavailable
+     │   ├─ GlanceUnavailable
+     │   ├─ ApiNotImplemented               this server does not offer the call
+     │   └─ OperationTimeout
+     ├─ LimitExceeded                   7
+     │   ├─ NoSpace
+     │   └─ QuotaExceeded
+     ├─ NotSupported                    8   this release cannot do it yet
+     ├─ DataCorrupted                   9   a hash did not match
+     ├─ RegistrationPending             10  Glance took it and did not finish
+     ├─ NotThisWay                          another strategy may still do it
+     │   ├─ NotCloneable
+     │   └─ RegistrationRefused
+     ├─ SandboxError                    11
+     └─ Cancelled                       130
+
+``NotThisWay`` is what a strategy raises when it cannot do the work but nothing
+is wrong with the request: the flow's retry controller goes on to the next one.
+Everything else ends the operation.
+"""
+
+from __future__ import annotations
+
+
+class VolumeRBDError(Exception):
+    """An error with what happened, to what, and what to do about it.
+
+    :param message: what happened, to what; one sentence, no secret in it.
+    :param remedy: what a person can do about it; one sentence or empty.
+    """
+
+    exit_code = 1
+    default_remedy = ''
+
+    def __init__(self, message: str, *, remedy: str = '') -> None:
+        # taskflow persists a failure as its type's name and these args.
+        super().__init__(message, remedy or self.default_remedy)
+        self.message = message
+        self.remedy = remedy or self.default_remedy
+
+    def __str__(self) -> str:
+        if not self.remedy:
+            return self.message
+        return f'{self.message} {self.remedy}'
+
+
+class InvalidInput(VolumeRBDError):
+    """What was asked for makes no sense, whatever the state of the world."""
+
+    exit_code = 2
+
+
+class InvalidSize(InvalidInput):
+    """A size that is no number, not positive, or too small for the data."""
+
+
+class InvalidName(InvalidInput):
+    """A name that RBD or Glance cannot express."""
+
+
+class InvalidLocation(InvalidInput):
+    """An image location that is not a well-formed rbd:// URL."""
+
+
+class ConfigurationError(InvalidInput):
+    """An option is missing, unknown or contradicts another."""
+
+
+class NotFound(VolumeRBDError):
+    """Something that was named does not exist."""
+
+    exit_code = 3
+
+
+class ImageNotFound(NotFound):
+    """No such rbd_image in the pool."""
+
+
+class SnapshotNotFound(NotFound):
+    """The rbd_image has no such snapshot."""
+
+
+class PoolNotFound(NotFound):
+    """No such ceph_pool in the cluster."""
+
+    default_remedy = ('Check the pool name in the configuration against '
+                      '"ceph osd pool ls".')
+
+
+class GlanceImageNotFound(NotFound):
+    """Glance knows no such image, or does not show it to this user."""
+
+    default_remedy = ('Check the id with "openstack image list"; a private '
+                      'image of another project looks the same as none.')
+
+
+class StoreNotFound(NotFound):
+    """Glance has no store of that id."""
+
+
+class BackendNotFound(NotFound):
+    """The configuration has no such backend section."""
+
+
+class Conflict(VolumeRBDError):
+    """The state of things forbids what was asked for."""
+
+    exit_code = 4
+
+
+class ImageExists(Conflict):
+    """An rbd_image of that name exists already."""
+
+
+class ImageBusy(Conflict):
+    """The rbd_image is open elsewhere (it has a watcher)."""
+
+    default_remedy = ('Close what uses it and try again; the watch of a '
+                      'killed client expires within 30 seconds.')
+
+
+class ImageHasSnapshots(Conflict):
+    """The rbd_image cannot be removed while it has snapshots."""
+
+
+class SnapshotExists(Conflict):
+    """A snapshot of that name exists already."""
+
+
+class SnapshotBusy(Conflict):
+    """The snapshot is protected or has children."""
+
+
+class GlanceImageNotUsable(Conflict):
+    """The Glance image is not active, or changed under our hands."""
+
+
+class GlanceConflict(Conflict):
+    """Glance refused a change because of the image's state (409)."""
+
+
+class StoreReadOnly(Conflict):
+    """The store that was chosen takes no new images."""
+
+
+class AccessDenied(VolumeRBDError):
+    """Somebody may not do what was tried."""
+
+    exit_code = 5
+
+
+class CephPermissionDenied(AccessDenied):
+    """cephx caps of our user do not allow the call."""
+
+    default_remedy = ('Compare the user\'s caps ("ceph auth get '
+                      'client.<user>") with those in the security note.')
+
+
+class GlanceForbidden(AccessDenied):
+    """Glance's policy forbids the call to this token (403)."""
+
+
+class GlanceUnauthorized(AccessDenied):
+    """The credentials were not accepted (401)."""
+
+    default_remedy = 'Check the OS_* variables or the [glance] section.'
+
+
+class Unavailable(VolumeRBDError):
+    """A service did not answer; the same call may work later."""
+
+    exit_code = 6
+
+
+class ClusterUnavailable(Unavailable):
+    """The Ceph cluster cannot be reached, or the connection was lost."""
+
+    default_remedy = ('Check the monitors with "ceph -s", the ceph.conf '
+                      'in rbd_ceph_conf and the user\'s keyring.')
+
+
+class GlanceUnavailable(Unavailable):
+    """Glance cannot be reached or failed inside (5xx).
+
+    :ivar was_sent: False where the request surely did not reach Glance.
+    """
+
+    was_sent = True
+    default_remedy = 'Check that glance-api runs and look into its log.'
+
+
+class ApiNotImplemented(Unavailable):
+    """The server is reachable and does not offer this call (404, 501)."""
+
+
+class OperationTimeout(Unavailable):
+    """An answer did not come in time."""
+
+
+class LimitExceeded(VolumeRBDError):
+    """There is no room for the data."""
+
+    exit_code = 7
+
+
+class NoSpace(LimitExceeded):
+    """The pool or the cluster is full."""
+
+    default_remedy = ('Free space or raise the pool\'s quota; "ceph df" '
+                      'shows what is left.')
+
+
+class QuotaExceeded(LimitExceeded):
+    """A quota of the block-storage service or of Glance forbids it."""
+
+
+class NotSupported(VolumeRBDError):
+    """This release, or this cluster, cannot do it."""
+
+    exit_code = 8
+
+
+class DataCorrupted(VolumeRBDError):
+    """Bytes that arrived do not have the hash that was promised."""
+
+    exit_code = 9
+    default_remedy = ('Nothing was kept. Try again; if it stays, the image '
+                      'in the store is damaged.')
+
+
+class RegistrationPending(VolumeRBDError):
+    """Glance accepted a location (202) and has not made the image active.
+
+    The clone stays, marked pending: to undo it could leave an active image
+    without data.
+    """
+
+    exit_code = 10
+
+
+class NotThisWay(VolumeRBDError):
+    """This strategy cannot do it; another one may.
+
+    :param reason: the stable code that the result will carry.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, reason: str = 'not_this_way',
+                 remedy: str = '') -> None:
+        super().__init__(message, remedy=remedy)
+        self.args = (message, self.remedy, reason)
+        self.reason = reason
+
+
+class NotCloneable(NotThisWay):
+    """A clone cannot be made, or cannot be read by those who need it."""
+
+
+class RegistrationRefused(NotThisWay):
+    """Glance does not take the clone as an image's location."""
+
+
+class SandboxError(VolumeRBDError):
+    """A part of the sandbox does not start, stop or answer."""
+
+    exit_code = 11
+
+
+class Cancelled(VolumeRBDError):
+    """Somebody asked to stop; what was made has been undone."""
+
+    exit_code = 130
+
+
+def from_name(name: str, args: tuple[object, ...]) -> VolumeRBDError | None:
+    """The error that was persisted as *name* with *args*; None if not ours.
+
+    Only the classes of this module: a record is untrusted input.
+    """
+    module, _, kind_name = name.rpartition('.')
+    kind = globals().get(kind_name) if module == __name__ else None
+    if not (isinstance(kind, type) and issubclass(kind, VolumeRBDError)):
+        return None
+    texts = [str(arg) for arg in args] + ['', '']
+    error = kind(texts[0], remedy=texts[1])
+    if isinstance(error, NotThisWay) and len(args) > 2:
+        error.reason = texts[2]
+    return error

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""create_from_image: a Glance image becomes a volume.
+
+Arguments (JSON): job, image_id, volume_name, size_bytes, image_size_bytes,
+source ([pool, image, snapshot] or None), choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from taskflow.patterns import linear_flow
+
+from volume_rbd import exception, model, plan
+from volume_rbd.ceph import lineage
+from volume_rbd.copying import inbound
+from volume_rbd.flows import strategies
+from volume_rbd.flows.base import Task, Tools
+
+NAME = plan.Operation.CREATE_FROM_IMAGE.value
+
+_CHUNK_BYTES = 4 * model.MIB
+
+
+def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
+                  volume_name: str) -> dict[str, Any]:
+    source = decided.source
+    return {
+        'job': job,
+        'image_id': image.id,
+        'image_size_bytes': image.size_bytes or 0,
+        'volume_name': volume_name,
+        'size_bytes': decided.size_bytes,
+        'source': ([source.pool, source.image, source.snapshot]
+                   if source else None),
+        'choices': [choice.as_dict() for choice in decided.choices],
+    }
+
+
+def get_flow(tools: Tools, arguments: Mapping[str, Any]) -> linear_flow.Flow:
+    branches: dict[str, list[Task]] = {
+        plan.Strategy.CLONE: [CloneImage(tools)],
+        plan.Strategy.DOWNLOAD: [CreateBlank(tools), Download(tools)],
+    }
+    flow = linear_flow.Flow(NAME)
+    flow.add(strategies.get_flow(tools, arguments['choices'], branches))
+    return flow
+
+
+class CloneImage(Task):
+    """Clone the image's snapshot, make it ours, grow it."""
+
+    title = 'cloning the image'
+
+    def execute(self, job: str, image_id: str, volume_name: str,
+                source: Sequence[str], size_bytes: int) -> None:
+        parent = model.SnapSpec(*source)
+        pool = self.tools.pool
+        try:
+            pool.clone(parent, volume_name)
+        except (exception.SnapshotNotFound, exception.ImageNotFound) as error:
+            raise _not_cloneable(plan.Reason.MISSING_SNAPSHOT, error) from None
+        except exception.CephPermissionDenied as error:
+            raise _not_cloneable(plan.Reason.SNAPSHOT_DENIED, error) from None
+        except exception.NotSupported as error:
+            raise _not_cloneable(plan.Reason.CLONE_FAILED, error) from None
+        try:
+            with pool.open(volume_name) as volume:
+                lineage.adopt(volume, kind=lineage.VOLUME, job=job,
+                              origin=f'rbd:{parent}')
+                if volume.size_bytes > size_bytes:
+                    raise exception.InvalidSize(
+                        f'Image {image_id} needs {volume.size_bytes} bytes, '
+                        f'more than the {size_bytes} of the volume.',
+                        remedy='Ask for a larger volume.')
+                if volume.size_bytes < size_bytes:
+                    volume.resize(size_bytes)
+        except BaseException:
+            pool.remove(volume_name)
+            raise
+
+    def revert(self, volume_name: str, result: object, **kwargs: Any) -> None:
+        if self.was_done(result):
+            _remove(self.tools, volume_name)
+
+
+class CreateBlank(Task):
+    """Make the empty volume that the image's bytes go into."""
+
+    title = 'creating the volume'
+
+    def execute(self, job: str, image_id: str, volume_name: str,
+                size_bytes: int) -> None:
+        pool = self.tools.pool
+        pool.create(
+            volume_name, size_bytes,
+            object_size_bytes=self.tools.config.object_size_bytes)
+        try:
+            with pool.open(volume_name) as volume:
+                lineage.adopt(volume, kind=lineage.VOLUME, job=job,
+                              origin=f'glance:{image_id}',
+                              state=lineage.PENDING)
+        except BaseException:
+            pool.remove(volume_name)
+            raise
+
+    def revert(self, volume_name: str, result: object, **kwargs: Any) -> None:
+        if self.was_done(result):
+            _remove(self.tools, volume_name)
+
+
+class Download(Task):
+    """Stream the image from Glance into the volume; zeros stay holes."""
+
+    title = 'downloading the image'
+    default_provides = 'bytes_moved'
+
+    def execute(self, image_id: str, image_size_bytes: int,
+                volume_name: str) -> int:
+        report = self.tools.report
+        report.start(image_size_bytes)
+        operations = inbound.operations_within_memory(
+            self.tools.config.copy_operations, _CHUNK_BYTES)
+        chunks = self.tools.glance.download(image_id, _CHUNK_BYTES)
+        with self.tools.pool.open(volume_name) as volume:
+            moved = inbound.write_stream(
+                chunks, volume, operations=operations, report=report)
+            lineage.set_state(volume, lineage.COMPLETE)
+        return moved
+
+
+def _not_cloneable(reason: plan.Reason, error: exception.VolumeRBDError
+                   ) -> exception.NotCloneable:
+    return exception.NotCloneable(error.message, reason=reason.value)
+
+
+def _remove(tools: Tools, volume_name: str) -> None:
+    try:
+        tools.pool.remove(volume_name)
+    except exception.ImageNotFound:
+        return

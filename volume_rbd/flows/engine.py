@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a flow to its end and says what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from oslo_log import log as logging
+from taskflow import engines
+from taskflow import exceptions as taskflow_exceptions
+from taskflow import flow as taskflow_flow
+from taskflow.persistence import backends, models
+
+from volume_rbd import exception
+from volume_rbd.flows import strategies
+from volume_rbd.flows.base import Result
+
+LOG = logging.getLogger(__name__)
+
+
+def run(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], *, job: str,
+        connection: str = 'memory') -> Result:
+    """Run *flow* with *arguments* (JSON only) and return what it did.
+
+    :param job: the id under which the flow is kept while it runs.
+    :param connection: taskflow's persistence connection.
+    :raises VolumeRBDError: what ended the flow, after everything that it
+        had made was undone; its message says so where something stayed.
+    """
+    started = time.monotonic()
+    with _kept(flow, arguments, job, connection) as engine:
+        try:
+            engine.run()
+        except taskflow_exceptions.WrappedFailure as wrapped:
+            raise _first_error(wrapped) from wrapped
+        except exception.VolumeRBDError as error:
+            _tell_what_stayed(engine, error)
+            raise
+        values = engine.storage.fetch_all()
+    return _result(flow.name, job, values, engine.storage,
+                   time.monotonic() - started)
+
+
+@contextlib.contextmanager
+def _kept(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], job: str,
+          connection: str) -> Iterator[Any]:
+    """A loaded engine whose records go when it is done."""
+    # defer_reverts: a failure under the controller undoes what is outside of
+    # it as well; without it the source snapshot would stay.
+    options: dict[str, Any] = {'engine': 'serial', 'defer_reverts': True,
+                               'store': dict(arguments)}
+    if connection == 'memory':
+        yield engines.load(flow, **options)
+        return
+    backend = backends.fetch({'connection': connection})
+    book = models.LogBook(f'volume_rbd.{job}')
+    detail = models.FlowDetail(flow.name, uuid=job)
+    book.add(detail)
+    with contextlib.closing(backend), \
+            contextlib.closing(backend.get_connection()) as records:
+        records.upgrade()
+        records.save_logbook(book)
+        try:
+            yield engines.load(flow, flow_detail=detail, book=book,
+                               backend=backend, **options)
+        finally:
+            records.destroy_logbook(book.uuid)
+
+
+def _first_error(wrapped: taskflow_exceptions.WrappedFailure
+                 ) -> BaseException:
+    errors = [strategies.error_of(item) for item in wrapped]
+    ours = [error for error in errors
+            if isinstance(error, exception.VolumeRBDError)]
+    # The one that is no mere "not this way" says most.
+    ours.sort(key=lambda error: isinstance(error, exception.NotThisWay))
+    return next(iter(ours), wrapped)
+
+
+def _tell_what_stayed(engine: Any, error: exception.VolumeRBDError) -> None:
+    failed = engine.storage.get_revert_failures()
+    if not failed:
+        return
+    details = '; '.join(f'{name}: {item.exception_str}'
+                        for name, item in sorted(failed.items()))
+    LOG.error('Undoing failed: %s', details)
+    error.message += f' Not everything could be undone ({details}).'
+
+
+def _result(operation: str, job: str, values: Mapping[str, Any],
+            storage: Any, seconds: float) -> Result:
+    history = storage.get_retry_history('StrategyController')
+    attempts = tuple(outcome for outcome, _ in history)
+    choice = attempts[-1]
+    LOG.info('%(operation)s by %(strategy)s (%(reason)s) took '
+             '%(seconds).2f s', {
+                 'operation': operation, 'strategy': choice['strategy'],
+                 'reason': choice['reason'], 'seconds': seconds})
+    return Result(
+        operation=operation, job=job, strategy=choice['strategy'],
+        reason=choice['reason'], sentence=choice['sentence'],
+        attempts=attempts, seconds=seconds,
+        bytes_moved=int(values.get('bytes_moved') or 0),
+        size_bytes=int(values.get('size_bytes') or 0), values=values)

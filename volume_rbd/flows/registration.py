@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The clone strategy of an upload: clone into the store's pool, register.
+
+Glance registers in the background: it answers 202 and may still fail. Until
+then an undo could leave an *active* image without data, so from the answer on
+nothing is undone before the image was read again and says how it ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import tenacity
+from oslo_log import log as logging
+
+from volume_rbd import exception, model, plan
+from volume_rbd.ceph import lineage
+from volume_rbd.ceph.interface import Pool
+from volume_rbd.flows.base import Task, Tools
+
+LOG = logging.getLogger(__name__)
+
+ACTIVE = 'active'
+PENDING = 'pending'
+
+# A killed client's watch lasts 30 seconds; Glance may hold the clone open.
+_REAP_TIMEOUT_S = 40
+# Registering takes about 0.15 s; the tasks are asked for when it takes longer.
+_POLL_FIRST_S = 0.03
+_POLL_LONGEST_S = 1.0
+_ASK_TASKS_AFTER_S = 0.3
+
+
+def get_tasks(tools: Tools) -> list[Task]:
+    tasks: list[Task] = [CloneVolume(tools)]
+    if tools.config.clone_upload_flatten == 'before_register':
+        tasks.append(FlattenClone(tools))
+    tasks += [PublishSnapshot(tools), Register(tools), AwaitActive(tools)]
+    return tasks
+
+
+class CloneVolume(Task):
+    """Clone the volume's snapshot into the store's pool, named as Glance
+    names it, and mark it pending."""
+
+    title = 'cloning the volume'
+    default_provides = 'is_clone_v2'
+
+    def execute(self, job: str, image_id: str, volume_name: str,
+                store_pool: str) -> bool:
+        source = _source(self.tools, volume_name, image_id)
+        pool = self.tools.cluster.pool(store_pool)
+        try:
+            is_v2 = self._clone(pool, source, image_id)
+        except exception.CephPermissionDenied as error:
+            raise _not_cloneable(plan.Reason.CLONE_DENIED, error) from None
+        except (exception.NotSupported, exception.PoolNotFound) as error:
+            raise _not_cloneable(plan.Reason.CLONE_FAILED, error) from None
+        try:
+            with pool.open(image_id) as clone:
+                lineage.adopt(
+                    clone, kind=lineage.GLANCE_IMAGE, job=job,
+                    origin=f'rbd:{source}', state=lineage.PENDING)
+        except BaseException:
+            pool.remove(image_id)
+            raise
+        return is_v2
+
+    @staticmethod
+    def _clone(pool: Pool, source: model.SnapSpec, image_id: str) -> bool:
+        try:
+            return pool.clone(source, image_id)
+        except exception.ImageExists:
+            reap_own(pool, image_id)
+            return pool.clone(source, image_id)
+
+    def revert(self, image_id: str, store_pool: str, result: object,
+               **kwargs: Any) -> None:
+        if self.was_done(result):
+            reap(self.tools.cluster.pool(store_pool), image_id)
+
+
+class FlattenClone(Task):
+    """Cut the clone loose before Glance sees it."""
+
+    title = 'flattening the clone'
+
+    def execute(self, image_id: str, store_pool: str) -> None:
+        report = self.tools.report
+
+        def on_progress(done: int, total: int) -> None:
+            report.check()
+
+        with self.tools.cluster.pool(store_pool).open(image_id) as clone:
+            clone.flatten(on_progress)
+
+
+class PublishSnapshot(Task):
+    """Take and protect the snapshot that Glance's URL names.
+
+    Protected always: Glance's own add does it, and other clients of the pool
+    may clone with format 1.
+    """
+
+    title = 'taking the snapshot of the image'
+
+    def execute(self, image_id: str, store_pool: str) -> None:
+        with self.tools.cluster.pool(store_pool).open(image_id) as clone:
+            if clone.find_snapshot(model.GLANCE_SNAPSHOT) is None:
+                clone.create_snapshot(model.GLANCE_SNAPSHOT)
+            clone.protect_snapshot(model.GLANCE_SNAPSHOT)
+
+    def revert(self, image_id: str, store_pool: str, result: object,
+               **kwargs: Any) -> None:
+        # Goes with the whole clone; see CloneVolume.
+        return
+
+
+class Register(Task):
+    """Ask Glance to take the clone as the image's data."""
+
+    title = 'registering the image'
+
+    def execute(self, image_id: str, fsid: str, store_pool: str) -> str:
+        url = model.RBDLocation(fsid, store_pool, image_id,
+                                model.GLANCE_SNAPSHOT).url
+        try:
+            self.tools.glance.register_location(image_id, url)
+        except exception.ApiNotImplemented as error:
+            self._register_legacy(
+                image_id, url, plan.Reason.LOCATION_API_MISSING, error)
+        except exception.GlanceForbidden as error:
+            self._register_legacy(
+                image_id, url, plan.Reason.LOCATION_FORBIDDEN, error)
+        except exception.InvalidInput as error:
+            raise _refused(plan.Reason.LOCATION_REFUSED, error) from None
+        except exception.GlanceConflict:
+            if not self._is_active_with(image_id, url):
+                raise
+        except exception.GlanceUnavailable as error:
+            if not error.was_sent:
+                raise
+            # Glance may have taken it: only the image can tell.
+            LOG.warning('No answer to the registration of image %s: %s',
+                        image_id, error)
+        return url
+
+    def _register_legacy(self, image_id: str, url: str, reason: plan.Reason,
+                         why: exception.VolumeRBDError) -> None:
+        if not self.tools.config.allow_legacy_locations:
+            raise _refused(reason, why)
+        try:
+            self.tools.glance.register_location_legacy(image_id, url)
+        except (exception.GlanceForbidden, exception.ApiNotImplemented,
+                exception.InvalidInput) as error:
+            raise _refused(reason, error) from None
+        except exception.GlanceConflict:
+            if not self._is_active_with(image_id, url):
+                raise
+
+    def _is_active_with(self, image_id: str, url: str) -> bool:
+        image = self.tools.glance.get_image(image_id)
+        return (image.status == 'active'
+                and url in self.tools.glance.get_locations(image_id))
+
+
+class AwaitActive(Task):
+    """Read the image again until Glance has settled it.
+
+    Provides ``registration``: ACTIVE, or PENDING when time ran out; then
+    clone and record stay.
+    """
+
+    title = 'waiting for the image to be active'
+    is_cancellable = False
+    default_provides = 'registration'
+
+    def execute(self, image_id: str, store_pool: str) -> str:
+        state = wait_until_settled(
+            self.tools, image_id, self.tools.config.registration_timeout_s)
+        if state == ACTIVE:
+            self._complete(image_id, store_pool)
+        return state
+
+    def _complete(self, image_id: str, store_pool: str) -> None:
+        try:
+            with self.tools.cluster.pool(store_pool).open(image_id) as clone:
+                lineage.set_state(clone, lineage.COMPLETE)
+        except exception.VolumeRBDError as error:
+            # The image is active; a stale mark must not undo it.
+            LOG.warning('Image %s stays marked pending: %s', image_id, error)
+
+
+def wait_until_settled(tools: Tools, image_id: str, timeout_s: float) -> str:
+    """:returns: ACTIVE or PENDING.
+    :raises RegistrationRefused: Glance gave up and queued the image again.
+    :raises GlanceImageNotUsable: somebody deleted it meanwhile.
+    """
+    started = time.monotonic()
+    pause_s = _POLL_FIRST_S
+    while True:
+        waited_s = time.monotonic() - started
+        try:
+            if _is_settled(tools, image_id, waited_s):
+                return ACTIVE
+        except exception.GlanceUnavailable as error:
+            LOG.warning('Cannot read image %s: %s', image_id, error)
+        if waited_s >= timeout_s:
+            return PENDING
+        time.sleep(min(pause_s, max(timeout_s - waited_s, 0.001)))
+        pause_s = min(pause_s * 1.5, _POLL_LONGEST_S)
+
+
+def _is_settled(tools: Tools, image_id: str, waited_s: float) -> bool:
+    try:
+        image = tools.glance.get_image(image_id)
+    except exception.GlanceImageNotFound:
+        raise exception.GlanceImageNotUsable(
+            f'Image {image_id} was deleted while it was registered.',
+            remedy='Upload the volume again.') from None
+    if image.status == 'active':
+        return True
+    if image.status in ('deleted', 'pending_delete', 'killed'):
+        raise exception.GlanceImageNotUsable(
+            f'Image {image_id} became {image.status} while it was '
+            'registered.', remedy='Upload the volume again.')
+    if image.status == 'queued' and waited_s > _ASK_TASKS_AFTER_S:
+        failed = _failed_task(tools.glance.get_tasks(image_id))
+        if failed is not None:
+            raise exception.RegistrationRefused(
+                failed, reason=plan.Reason.LOCATION_TASK_FAILED.value)
+    return False
+
+
+def _failed_task(tasks: list[Mapping[str, str]]) -> str | None:
+    """The message of the newest task if it failed."""
+    if tasks and tasks[-1].get('status') == 'failure':
+        return tasks[-1].get('message') or 'Glance gave no reason'
+    return None
+
+
+# -- cleaning up --------------------------------------------------------------
+
+def reap_own(pool: Pool, image_id: str) -> None:
+    """Remove what an earlier, unfinished job of ours left under the image's
+    name; Glance's own data or anybody else's is never touched.
+
+    :raises ImageExists: it is not ours.
+    """
+    try:
+        with pool.open(image_id, read_only=True) as image:
+            mark = lineage.get_lineage(image)
+    except exception.ImageNotFound:
+        return
+    if mark is None or mark.kind != lineage.GLANCE_IMAGE:
+        raise exception.ImageExists(
+            f'{pool.name}/{image_id} exists already and is not ours.',
+            remedy='Look at it with "rbd info"; it is named after an image '
+                   'that Glance holds to be without data.')
+    LOG.info('Removing %s/%s, left by job %s', pool.name, image_id, mark.job)
+    reap(pool, image_id)
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(
+        (exception.ImageBusy, exception.ImageHasSnapshots)),
+    stop=tenacity.stop_after_delay(_REAP_TIMEOUT_S),
+    wait=tenacity.wait_exponential(0.2, max=5), reraise=True)
+def reap(pool: Pool, image_id: str) -> None:
+    """Remove a clone of ours with its snapshots, as far as it is there.
+
+    Glance may have deleted some of it itself, or hold it open for a moment.
+    """
+    try:
+        with pool.open(image_id) as image:
+            for snapshot in image.snapshots():
+                if snapshot.is_protected:
+                    image.unprotect_snapshot(snapshot.name)
+                if not snapshot.in_trash:
+                    image.remove_snapshot(snapshot.name)
+        pool.remove(image_id)
+    except (exception.ImageNotFound, exception.SnapshotNotFound):
+        return
+
+
+def _source(tools: Tools, volume_name: str, image_id: str) -> model.SnapSpec:
+    return model.SnapSpec(tools.config.pool, volume_name,
+                          source_snapshot(image_id))
+
+
+def source_snapshot(image_id: str) -> str:
+    """The snapshot of the volume that an upload reads."""
+    return f'volume_rbd.upload-{image_id}'
+
+
+def _not_cloneable(reason: plan.Reason, error: exception.VolumeRBDError
+                   ) -> exception.NotCloneable:
+    return exception.NotCloneable(error.message, reason=reason.value)
+
+
+def _refused(reason: plan.Reason, error: exception.VolumeRBDError
+             ) -> exception.RegistrationRefused:
+    return exception.RegistrationRefused(error.message, reason=reason.value)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""upload_to_image: a volume becomes a Glance image.
+
+Always from a snapshot, so that the image is one point in time even while the
+volume is written to.
+
+Arguments (JSON): job, image_id, image_name, disk_format, container_format,
+properties, min_disk_gib, record_exists, volume_name, size_bytes, fsid,
+store_id, store_pool, choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_log import log as logging
+from taskflow.patterns import linear_flow
+
+from volume_rbd import exception, model, plan
+from volume_rbd.copying import inbound, outbound
+from volume_rbd.flows import registration, strategies
+from volume_rbd.flows.base import Task, Tools
+from volume_rbd.flows.registration import source_snapshot
+
+LOG = logging.getLogger(__name__)
+
+NAME = plan.Operation.UPLOAD_TO_IMAGE.value
+
+
+def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
+                  record_exists: bool, volume_name: str, fsid: str
+                  ) -> dict[str, Any]:
+    """:param image: what the record is, or is to be; name, formats, id and
+        properties count.
+    :param record_exists: the caller made the record and keeps it."""
+    return {
+        'job': job,
+        'image_id': image.id,
+        'image_name': image.name or '',
+        'disk_format': image.disk_format,
+        'container_format': image.container_format,
+        'properties': dict(image.properties),
+        'min_disk_gib': image.min_disk_gib,
+        'record_exists': record_exists,
+        'volume_name': volume_name,
+        'size_bytes': decided.size_bytes,
+        'fsid': fsid,
+        'store_id': decided.store.id if decided.store else None,
+        'store_pool': decided.store.pool if decided.store else None,
+        'choices': [choice.as_dict() for choice in decided.choices],
+    }
+
+
+def get_flow(tools: Tools, arguments: Mapping[str, Any]) -> linear_flow.Flow:
+    branches: dict[str, list[Task]] = {
+        plan.Strategy.CLONE: registration.get_tasks(tools),
+        plan.Strategy.UPLOAD: [Upload(tools)],
+    }
+    flow = linear_flow.Flow(NAME)
+    if not arguments['record_exists']:
+        flow.add(CreateRecord(tools))
+    flow.add(
+        SnapshotVolume(tools),
+        strategies.get_flow(tools, arguments['choices'], branches),
+        DropSnapshot(tools))
+    return flow
+
+
+class CreateRecord(Task):
+    """Make the queued image record."""
+
+    title = 'creating the image record'
+
+    def execute(self, image_id: str, image_name: str, disk_format: str,
+                container_format: str, properties: Mapping[str, str],
+                min_disk_gib: int) -> None:
+        self.tools.glance.create_image(
+            image_id=image_id, name=image_name, disk_format=disk_format,
+            container_format=container_format, properties=properties,
+            min_disk_gib=min_disk_gib)
+
+    def revert(self, image_id: str, result: object, **kwargs: Any) -> None:
+        if not self.was_done(result):
+            return
+        try:
+            self.tools.glance.delete_image(image_id)
+        except exception.GlanceImageNotFound:
+            return
+
+
+class SnapshotVolume(Task):
+    """Take the snapshot that the image will show."""
+
+    title = 'taking a snapshot of the volume'
+
+    def execute(self, image_id: str, volume_name: str) -> None:
+        name = source_snapshot(image_id)
+        with self.tools.pool.open(volume_name) as volume:
+            # Named after the image: one that is there is this job's own.
+            if volume.find_snapshot(name) is None:
+                volume.create_snapshot(name)
+
+    def revert(self, image_id: str, volume_name: str, result: object,
+               **kwargs: Any) -> None:
+        if self.was_done(result):
+            drop_snapshot(self.tools, volume_name, image_id)
+
+
+class Upload(Task):
+    """Send the snapshot's bytes through Glance's API, holes never read."""
+
+    title = 'uploading the volume'
+    default_provides = 'bytes_moved'
+
+    def execute(self, image_id: str, volume_name: str,
+                store_id: str | None) -> int:
+        tools = self.tools
+        operations = inbound.operations_within_memory(
+            tools.config.copy_operations, outbound.CHUNK_BYTES)
+        # The volume itself is held open too: its watch keeps others from
+        # deleting it, and ends by itself if this process is killed.
+        with tools.pool.open(volume_name), \
+                tools.pool.open(volume_name, read_only=True,
+                                snapshot=source_snapshot(image_id)) as volume:
+            tools.report.start(volume.size_bytes)
+            with outbound.SourceStream(volume, operations=operations,
+                                       report=tools.report) as stream:
+                tools.glance.upload(image_id, stream,
+                                    size_bytes=volume.size_bytes,
+                                    store_id=store_id)
+                return stream.read_bytes
+
+
+class DropSnapshot(Task):
+    """The image is there: the source snapshot has done its work.
+
+    With clone v2 it moves to the trash namespace where the clone still needs
+    it. A snapshot that cannot go now does not make the upload a failure.
+    """
+
+    title = 'removing the snapshot of the volume'
+    is_cancellable = False
+    default_provides = 'leftover'
+
+    def execute(self, image_id: str, volume_name: str) -> str | None:
+        try:
+            drop_snapshot(self.tools, volume_name, image_id)
+        except exception.VolumeRBDError as error:
+            LOG.warning('The snapshot of the upload stays for now: %s', error)
+            return f'{volume_name}@{source_snapshot(image_id)}'
+        return None
+
+
+def drop_snapshot(tools: Tools, volume_name: str, image_id: str) -> None:
+    """Remove the upload's snapshot if it is there; with a clone of format 1
+    it stays, protected, until that clone is flattened or gone."""
+    name = source_snapshot(image_id)
+    try:
+        with tools.pool.open(volume_name) as volume:
+            found = volume.find_snapshot(name)
+            if found is None:
+                return
+            if found.is_protected:
+                if volume.children(found.id):
+                    return
+                volume.unprotect_snapshot(name)
+            volume.remove_snapshot(name)
+    except (exception.ImageNotFound, exception.SnapshotNotFound):
+        return

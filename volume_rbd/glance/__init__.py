@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Glance: who it is used as, what it knows, the bytes of its images.
+
+The contract is in :mod:`.interface`; :func:`open_glance` is the door.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+
+from oslo_config import cfg
+
+from volume_rbd import opts
+from volume_rbd.glance import client, session
+
+
+def open_glance(conf: cfg.ConfigOpts,
+                environ: Mapping[str, str] | None = None
+                ) -> client.GlanceClient:
+    """Glance as the user of *environ* (default: the process's own).
+
+    Service credentials come from ``[glance]`` or ``[service_user]`` of
+    *conf*. Nothing is connected yet: the first call is.
+
+    :raises ConfigurationError: something is missing; it says what.
+    """
+    environ = os.environ if environ is None else environ
+    config = opts.get_glance_config(conf)
+    if config.region_name is None:
+        config = dataclasses.replace(
+            config, region_name=environ.get('OS_REGION_NAME') or None)
+    user, service = session.open_sessions(conf, config, environ)
+    interface = (environ.get('OS_INTERFACE')
+                 or environ.get('OS_ENDPOINT_TYPE') or 'public')
+    return client.GlanceClient(config, user, service,
+                               interface=interface.removesuffix('URL'))

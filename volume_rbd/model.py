@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen facts that travel between the layers. No I/O, no decisions."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import urllib.parse
+from collections.abc import Mapping
+
+from volume_rbd import exception
+
+GIB = 1024 ** 3
+MIB = 1024 ** 2
+
+#: The snapshot's name in every location that Glance registers.
+GLANCE_SNAPSHOT = 'snap'
+
+# librbd takes more; '@' and '/' cannot be told from a snapshot or a pool, and
+# control characters and leading dashes break every tool around it.
+_NAME = re.compile(r'[A-Za-z0-9_.][A-Za-z0-9_.:+ -]{0,249}\Z')
+
+
+def check_name(name: str, what: str = 'volume') -> str:
+    """Return *name* if it can name an rbd_image or a snapshot.
+
+    :raises InvalidName: if not.
+    """
+    if not _NAME.match(name):
+        raise exception.InvalidName(
+            f'{name!r} cannot be the name of a {what}.',
+            remedy='Use letters, digits, "-", "_", ".", ":" and "+", at most '
+                   '250, the first one not a dash.')
+    return name
+
+
+def size_bytes_from_gib(size_gib: object) -> int:
+    """Turn a person's size in GiB into bytes.
+
+    :raises InvalidSize: unless it is a whole positive number.
+    """
+    remedy = 'Give a whole number of GiB, 1 or more.'
+    try:
+        number = int(str(size_gib))
+    except ValueError:
+        raise exception.InvalidSize(
+            f'{size_gib!r} is not a size.', remedy=remedy) from None
+    if number < 1:
+        raise exception.InvalidSize(
+            f'A size of {number} GiB is not possible.', remedy=remedy)
+    if number > 2 ** 63 // GIB - 1:
+        raise exception.InvalidSize(
+            f'A size of {number} GiB is more than RBD can address.',
+            remedy=remedy)
+    return number * GIB
+
+
+def gib_for(size_bytes: int) -> int:
+    """The smallest whole number of GiB that holds *size_bytes*."""
+    return -(-size_bytes // GIB)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSpec:
+    """The name of an rbd_image."""
+
+    pool: str
+    name: str
+
+    def __str__(self) -> str:
+        return f'{self.pool}/{self.name}'
+
+
+@dataclasses.dataclass(frozen=True)
+class SnapSpec:
+    """The name of a snapshot of an rbd_image."""
+
+    pool: str
+    image: str
+    snapshot: str
+
+    @property
+    def image_spec(self) -> ImageSpec:
+        return ImageSpec(self.pool, self.image)
+
+    def __str__(self) -> str:
+        return f'{self.pool}/{self.image}@{self.snapshot}'
+
+
+@dataclasses.dataclass(frozen=True)
+class RBDLocation:
+    """A Glance location in RBD: ``rbd://fsid/pool/image/snapshot``.
+
+    Each part is percent-encoded on the wire; there are exactly four (RBD
+    namespaces cannot be expressed). Source: glance_store's rbd driver.
+    """
+
+    fsid: str
+    pool: str
+    image: str
+    snapshot: str
+
+    @classmethod
+    def from_url(cls, url: str) -> RBDLocation:
+        """:raises InvalidLocation: if it is not such a URL."""
+        prefix = 'rbd://'
+        if not url.startswith(prefix):
+            raise exception.InvalidLocation(f'{url!r} is not an rbd:// URL.')
+        quoted = url[len(prefix):].split('/')
+        if len(quoted) != 4:
+            raise exception.InvalidLocation(
+                f'{url!r} has {len(quoted)} parts, not the four of '
+                'rbd://fsid/pool/image/snapshot.')
+        parts = [urllib.parse.unquote(part) for part in quoted]
+        for part in parts:
+            # An encoded slash or at-sign would name another object once some
+            # other tool joins the parts again.
+            if not part or any(c in '/@' or ord(c) < 32 for c in part):
+                raise exception.InvalidLocation(
+                    f'{url!r} has a part that cannot name anything in RBD.')
+        return cls(*parts)
+
+    @property
+    def url(self) -> str:
+        parts = (self.fsid, self.pool, self.image, self.snapshot)
+        return 'rbd://' + '/'.join(
+            urllib.parse.quote(part, safe='') for part in parts)
+
+    @property
+    def snap_spec(self) -> SnapSpec:
+        return SnapSpec(self.pool, self.image, self.snapshot)
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreInfo:
+    """One row of Glance's stores-info-detail API.
+
+    :param fsid: None where Glance is older than 2025.1 or cannot tell.
+    """
+
+    id: str
+    type: str
+    is_default: bool = False
+    is_read_only: bool = False
+    pool: str | None = None
+    fsid: str | None = None
+    chunk_size_bytes: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class GlanceImage:
+    """What this project needs to know of a Glance image.
+
+    :param size_bytes: None while the image has no data.
+    :param virtual_size_bytes: the size of the disk inside, where Glance
+        knows it; None for every image registered by location.
+    :param locations: URLs, as far as Glance shows them to whoever asked.
+    :param properties: everything else Glance said of it, strings only.
+    """
+
+    id: str
+    name: str | None
+    status: str
+    disk_format: str | None = None
+    container_format: str | None = None
+    size_bytes: int | None = None
+    virtual_size_bytes: int | None = None
+    min_disk_gib: int = 0
+    owner: str | None = None
+    checksum: str | None = None
+    os_hash_algo: str | None = None
+    os_hash_value: str | None = None
+    stores: tuple[str, ...] = ()
+    locations: tuple[str, ...] = ()
+    properties: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def needed_bytes(self) -> int:
+        """The size of the disk inside, in bytes: what a volume must hold."""
+        return max(self.virtual_size_bytes or 0, self.size_bytes or 0)
+
+    @property
+    def is_encrypted(self) -> bool:
+        return (self.disk_format == 'luks' or any(
+            self.properties.get(key) for key in (
+                'cinder_encryption_key_id', 'os_encrypt_format',
+                'os_decrypt_size')))
+
+
+@dataclasses.dataclass(frozen=True)
+class VolumeSpec:
+    """A volume of the block-storage service, as its caller knows it.
+
+    :param name: the name of its rbd_image.
+    :param size_bytes: None where the caller does not know it.
+    """
+
+    name: str
+    size_bytes: int | None = None
+    is_encrypted: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Extent:
+    """A range of an rbd_image: data, or a hole that reads as zeros."""
+
+    offset: int
+    length: int
+    exists: bool
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
