@@ -19,7 +19,7 @@ install:
 	@tools/install
 
 demo: install
-	@$(BIN)/python -m volume_rbd.sandbox.demo
+	@$(BIN)/volume-rbd sandbox demo
 
 lint: install
 	@$(BIN)/ruff check volume_rbd tests tools doc/source

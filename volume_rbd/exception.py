@@ -53,6 +53,8 @@ Everything else ends the operation.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class VolumeRBDError(Exception):
     """An error with what happened, to what, and what to do about it.
@@ -70,10 +72,19 @@ class VolumeRBDError(Exception):
         self.message = message
         self.remedy = remedy or self.default_remedy
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not through __init__: remedy and reason are keywords there.
+        return _remake, (type(self), self.args), self.__dict__
+
     def __str__(self) -> str:
         if not self.remedy:
             return self.message
         return f'{self.message} {self.remedy}'
+
+
+def _remake(kind: type[VolumeRBDError], args: tuple[Any, ...]
+            ) -> VolumeRBDError:
+    return kind.__new__(kind, *args)
 
 
 class InvalidInput(VolumeRBDError):
@@ -315,7 +326,6 @@ def from_name(name: str, args: tuple[object, ...]) -> VolumeRBDError | None:
     if not (isinstance(kind, type) and issubclass(kind, VolumeRBDError)):
         return None
     texts = [str(arg) for arg in args] + ['', '']
-    error = kind(texts[0], remedy=texts[1])
-    if isinstance(error, NotThisWay) and len(args) > 2:
-        error.reason = texts[2]
-    return error
+    if issubclass(kind, NotThisWay) and len(args) > 2:
+        return kind(texts[0], remedy=texts[1], reason=texts[2])
+    return kind(texts[0], remedy=texts[1])

@@ -481,11 +481,16 @@ def plan_upload(facts: UploadFacts) -> Plan:
         detail = f'disk_format {facts.disk_format}'
     elif obstacle is Reason.NOT_BARE:
         detail = f'container_format {facts.container_format}'
-    elif store is not None:
+    elif store is not None and obstacle in _ABOUT_STORE:
         detail = f'store {store.id}'
     return _settle(Operation.UPLOAD_TO_IMAGE, obstacle, detail,
                    _upload_ways_without_clone(obstacle), facts.built,
                    store=store, size_bytes=facts.size_bytes)
+
+
+_ABOUT_STORE = frozenset({
+    Reason.STORE_NOT_RBD, Reason.STORE_FSID_UNKNOWN,
+    Reason.STORE_OTHER_CLUSTER})
 
 
 def _upload_obstacle(facts: UploadFacts, store: model.StoreInfo | None

@@ -34,7 +34,8 @@ class Write:
             self._completion.wait_for_complete_and_cb()
             code = self._completion.get_return_value()
             if code < 0:
-                raise errors.from_code(code, 'write to', self._spec)
+                raise errors.from_code(
+                    code, 'write to', self._spec, self._session.who)
         self._data = None
 
 
@@ -58,7 +59,8 @@ class Read:
             self._completion.wait_for_complete_and_cb()
             code = self._completion.get_return_value()
             if code < 0:
-                raise errors.from_code(code, 'read', self._spec)
+                raise errors.from_code(
+                    code, 'read', self._spec, self._session.who)
         data = self._data
         if data is None or len(data) != self._length:
             raise exception.VolumeRBDError(

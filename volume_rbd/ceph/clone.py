@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Any
 
 from volume_rbd import exception, model
-from volume_rbd.ceph import bindings, snapshot, trash
+from volume_rbd.ceph import bindings, header, snapshot, trash
 from volume_rbd.ceph.interface import ChildInfo, ParentInfo
 from volume_rbd.ceph.session import Session
 
@@ -101,7 +100,7 @@ def parent(session: Session, ioctx: Any, image: Any) -> ParentInfo | None:
         return None
     pool = names['pool_name']
     parent_ioctx = session.ioctx(pool)
-    image_id, snapshot_id = _parent_ids(ioctx, image)
+    image_id, snapshot_id = header.parent_ids(ioctx, image.id())
     entry = trash.find(
         session, parent_ioctx, model.ImageSpec(pool, image_id))
     return ParentInfo(
@@ -120,30 +119,6 @@ def _snapshot_name(ioctx: Any, image_id: str, snapshot_id: int) -> str:
                 return found.name
         name: str = image.snap_get_name(snapshot_id)
         return name
-
-
-def _parent_ids(ioctx: Any, image: Any) -> tuple[str, int]:
-    """The ids of the parent image and snapshot.
-
-    The bindings do not tell the snapshot's id, and its name is not unique:
-    snapshots in the trash namespace may share their original one. So the
-    header object is asked as librbd does it (cls_rbd: parent_get, since
-    Ceph 14), and a cls::rbd::ParentImageSpec comes back: version, its
-    compat, length; pool id, namespace, image id, snapshot id.
-    """
-    _, data = ioctx.execute(
-        f'rbd_header.{image.id()}', 'rbd', 'parent_get', b'')
-    at = 1 + 1 + 4 + 8
-    _, at = _string(data, at)
-    image_id, at = _string(data, at)
-    (snapshot_id,) = struct.unpack_from('<Q', data, at)
-    return image_id, snapshot_id
-
-
-def _string(data: bytes, at: int) -> tuple[str, int]:
-    (length,) = struct.unpack_from('<I', data, at)
-    at += 4
-    return data[at:at + length].decode(), at + length
 
 
 def children(image: Any) -> list[ChildInfo]:

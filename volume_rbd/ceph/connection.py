@@ -238,7 +238,7 @@ class RadosCluster:
         except Exception as error:
             handle.shutdown()
             raise self._explain(error) from error
-        return Session(handle, timeout_s)
+        return Session(handle, f'client.{self.user}', timeout_s)
 
     def _configure(self, options: dict[str, str]) -> Any:
         path = self._config.ceph_conf

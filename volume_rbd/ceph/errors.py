@@ -155,42 +155,43 @@ def _kind_of(row: _Row, on: Subject) -> _Kind:
     return row.pool
 
 
-def _build(row: _Row, what: str, on: Subject, why: str
+def _build(row: _Row, what: str, on: Subject, why: str, who: str
            ) -> exception.VolumeRBDError:
-    message = f'Cannot {what} {on}: {why}.'
+    by = f' as {who}' if who and row is _DENIED else ''
+    message = f'Cannot {what} {on}{by}: {why}.'
     return _kind_of(row, on)(message, remedy=row.remedy)
 
 
-def translate(error: BaseException, what: str, on: Subject
+def translate(error: BaseException, what: str, on: Subject, who: str = ''
               ) -> exception.VolumeRBDError | None:
     """*error* in our words, None if it is not one of Ceph's.
 
-    :param what: the verb with its object's role: 'open', 'take a snapshot
-        of'.
+    :param what: the verb: 'open', 'list the children of'.
+    :param who: the cephx user, told where something was denied.
     """
     row = _row_of(error)
     if row is None:
         return None
     match = _TEXT.match(str(error))
     why = match.group(1) if match else ''
-    return _build(row, what, on, why or type(error).__name__)
+    return _build(row, what, on, why or type(error).__name__, who)
 
 
-def from_code(code: int, what: str, on: Subject
+def from_code(code: int, what: str, on: Subject, who: str = ''
               ) -> exception.VolumeRBDError:
     """The error of a negative return *code*."""
     number = abs(code)
     name = errno.errorcode.get(number, str(number))
-    return _build(BY_ERRNO.get(number, _OTHER), what, on, name)
+    return _build(BY_ERRNO.get(number, _OTHER), what, on, name, who)
 
 
 @contextlib.contextmanager
-def translating(what: str, on: Subject) -> Iterator[None]:
+def translating(what: str, on: Subject, who: str = '') -> Iterator[None]:
     """Inside, Ceph's errors become ours: "Cannot *what* *on*: …"."""
     try:
         yield
     except Exception as error:
-        ours = translate(error, what, on)
+        ours = translate(error, what, on, who)
         if ours is None:
             raise
         raise ours from error

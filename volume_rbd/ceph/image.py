@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from volume_rbd import exception, model
-from volume_rbd.ceph import aio, bindings, clone, errors, snapshot
+from volume_rbd.ceph import aio, bindings, clone, errors, header, snapshot
 from volume_rbd.ceph import extents as extents_
 from volume_rbd.ceph.interface import (
     AioCompletion,
@@ -100,7 +100,7 @@ class RBDImage:
     # -- metadata ----------------------------------------------------------
     def metadata(self) -> dict[str, str]:
         with self._doing('read the metadata of'):
-            return dict(self._raw.metadata_list())
+            return header.metadata(self._ioctx, self._raw.id())
 
     def set_metadata(self, key: str, value: str) -> None:
         with self._doing(f'set the metadata {key!r} of'):

@@ -28,11 +28,13 @@ _PROBE_OBJECT = 'rbd_directory'
 class Session:
     """A connected ``rados.Rados`` and one I/O context per pool.
 
+    :param who: the cephx user, for messages.
     :param timeout_s: how long a pool may be silent before it is given up.
     """
 
-    def __init__(self, handle: Any, timeout_s: float) -> None:
+    def __init__(self, handle: Any, who: str, timeout_s: float) -> None:
         self.handle = handle
+        self.who = who
         self.timeout_s = timeout_s
         self.pid = os.getpid()
         self._lock = native.lock()
@@ -80,7 +82,7 @@ class Session:
     def translating(self, what: str, on: errors.Subject) -> Iterator[None]:
         """As in errors; and a lost connection is not used again."""
         try:
-            with errors.translating(what, on):
+            with errors.translating(what, on, self.who):
                 yield
         except exception.ClusterUnavailable:
             self.retire()
@@ -94,7 +96,8 @@ class Session:
         with self.translating(what, 'the monitors'):
             code, output, _status = self.handle.mon_command(request, b'')
             if code < 0:
-                raise errors.from_code(code, what, 'the monitors')
+                raise errors.from_code(
+                    code, what, 'the monitors', self.who)
         return json.loads(output)
 
     def ioctx(self, pool: str) -> Any:
@@ -143,7 +146,8 @@ class Session:
             code = completion.get_return_value()
             # A pool without any rbd_image answers, too.
             if code not in (0, -errno.ENOENT):
-                raise errors.from_code(code, 'use the pool', pool)
+                raise errors.from_code(
+                    code, 'use the pool', pool, self.who)
         self._answered[pool] = time.monotonic()
 
     def _wait(self, completion: Any, pool: str) -> None:

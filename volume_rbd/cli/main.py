@@ -35,8 +35,9 @@ COMMANDS = {
     'bench': 'bench:Bench',
     'sandbox up': 'sandbox:SandboxUp',
     'sandbox down': 'sandbox:SandboxDown',
-    'sandbox status': 'sandbox:SandboxStatus',
+    'sandbox status': 'sandbox:SandboxState',
     'sandbox env': 'sandbox:SandboxEnv',
+    'sandbox demo': 'demo:SandboxDemo',
 }
 
 EXIT_CODES = """\

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
 
+from volume_rbd import exception
 from volume_rbd.sandbox import (
     admin_socket,
     caps,
@@ -26,6 +28,7 @@ _IDS = {'mon': 'a', 'mgr': 'a', 'osd': '0'}
 _PG_NUM = {'volumes': 16, 'images': 16, 'vms': 8}
 _COMMAND_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 60.0
+_POLL_S = 0.3
 
 
 class Ceph:
@@ -127,6 +130,8 @@ class Ceph:
              '--conf', str(self._layout.ceph_conf)],
             output=self._layout.output(name),
             logs=[self._layout.log(name)],
+            ports=[port for key, port in self._state.ports.items()
+                   if key.startswith(f'{name}_')],
         )
 
     def _get_probe(self, name: str) -> Callable[[], bool]:
@@ -160,14 +165,28 @@ class Ceph:
         self._run('rbd', ['pool', 'init', name], _COMMAND_TIMEOUT_S)
 
     def _wait_served(self) -> None:
-        """Wait until the pools answer and the manager runs rbd's tasks.
-
-        Both calls block in the cluster until then; a listing waits for the
-        placement groups that an OSD's restart makes peer again.
-        """
+        """Wait until the pools answer and the manager runs rbd's tasks."""
         with futures.ThreadPoolExecutor(2) as pool:
+            # A listing waits for the placement groups to have peered.
             listed = pool.submit(self._run, 'rbd', ['ls', 'volumes'],
                                  _COMMAND_TIMEOUT_S)
-            answered = pool.submit(self.command, ['rbd', 'task', 'list'])
+            ready = pool.submit(self._wait_tasks)
         listed.result()
-        answered.result()
+        ready.result()
+
+    def _wait_tasks(self) -> None:
+        """Wait until ``rbd task`` works.
+
+        A manager that is active but has not loaded the module yet says
+        EINVAL (no such command), then for a while EAGAIN.
+        """
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while True:
+            try:
+                self.command(['rbd', 'task', 'list'])
+                return
+            except exception.SandboxError:
+                if time.monotonic() > deadline:
+                    raise
+            self._supervisor.check_cancelled()
+            time.sleep(_POLL_S)

@@ -11,6 +11,9 @@ from pathlib import Path
 from volume_rbd import exception
 
 _SHOWN_LINES = 15
+# When we are killed in the middle, a schema migration must not go on beside
+# the one of the next attempt. (util-linux; preexec_fn is unsafe in threads.)
+_DIE_WITH_US = ('/usr/bin/setpriv', '--pdeathsig', 'KILL', '--')
 
 
 def run(command: Sequence[str], *, timeout_s: float, stdin: str = '',
@@ -26,8 +29,8 @@ def run(command: Sequence[str], *, timeout_s: float, stdin: str = '',
              if k in os.environ}
     try:
         done = subprocess.run(
-            list(command), input=stdin, text=True, capture_output=True,
-            timeout=timeout_s, cwd=folder, start_new_session=True,
+            [*_DIE_WITH_US, *command], input=stdin, text=True,
+            capture_output=True, timeout=timeout_s, cwd=folder, start_new_session=True,
             env=clean | {'LANG': 'C.UTF-8'} | dict(environment or {}),
             check=True,
         )

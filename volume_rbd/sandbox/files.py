@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 Sections = Mapping[str, Mapping[str, object]]
@@ -74,3 +76,12 @@ def read_tail(path: Path, lines: int = 15, size_bytes: int = 32768) -> str:
     except OSError:
         return ''
     return '\n'.join(text.splitlines()[-lines:])
+
+
+def find_cause(path: Path) -> str:
+    """The last exception's own line in a log of tracebacks, or ''."""
+    lines = read_tail(path, lines=400).splitlines()
+    for before, line in reversed(list(pairwise(lines))):
+        if before.startswith('    ') and re.match(r'[A-Za-z_][\w.]*: ', line):
+            return line
+    return ''

@@ -69,6 +69,7 @@ class MariaDB:
              f'--defaults-file={self._config}'],
             output=self._layout.output('mariadb'), config=config,
             logs=[self._layout.log('mariadb')],
+            ports=[self._state.ports['mariadb']],
         )
         return self._supervisor.ensure(spec, self._answers,
                                        timeout_s=_START_TIMEOUT_S)

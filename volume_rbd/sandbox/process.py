@@ -32,6 +32,7 @@ class ProcessSpec:
         the caller's is inherited (proxies, PYTHONPATH).
     :param config: the text of its configuration: when it changes, the
         process is another one and is restarted.
+    :param ports: loopback ports it listens on.
     :param logs: files that tell why it failed, the most telling one first.
     :param stop_timeout_s: time between SIGTERM and SIGKILL.
     """
@@ -41,6 +42,7 @@ class ProcessSpec:
     output: Path
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     config: str = ''
+    ports: Sequence[int] = ()
     logs: Sequence[Path] = ()
     stop_timeout_s: float = 20.0
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from volume_rbd import exception
-from volume_rbd.sandbox import files, process
+from volume_rbd.sandbox import files, ports, process
 from volume_rbd.sandbox.process import ProcessSpec
 from volume_rbd.sandbox.state import ProcessRecord, State
 
@@ -73,6 +73,8 @@ class Supervisor:
 
     def _start(self, spec: ProcessSpec) -> ProcessRecord:
         self.check_cancelled()
+        for port in spec.ports:
+            _check_port(spec.name, port)
         try:
             record = process.spawn(spec)
         except OSError as error:
@@ -123,12 +125,24 @@ class Supervisor:
         return was_alive
 
 
+def _check_port(name: str, port: int) -> None:
+    # A stranger's server could even pass for ours when it is probed.
+    if not ports.is_free(port):
+        raise exception.SandboxError(
+            f'The port {port} of {name} is used by another program.',
+            remedy=f'Stop that program ("ss -ltnp sport = :{port}" names '
+                   'it), or destroy the sandbox to get other ports.',
+        )
+
+
 def _failure(spec: ProcessSpec, what: str) -> exception.SandboxError:
     for path in (*spec.logs, spec.output):
         tail = files.read_tail(path)
         if tail:
+            cause = files.find_cause(path)
             return exception.SandboxError(
-                f'{spec.name} {what}. The end of {path}:\n{tail}\n',
+                f'{spec.name} {what}. The end of {path}:\n{tail}\n'
+                + (f'The last error in it: {cause}\n' if cause else ''),
                 remedy=f'Mend what the log names ({path}), then run '
                        '"volume-rbd sandbox up" again.',
             )

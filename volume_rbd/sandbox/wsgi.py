@@ -48,7 +48,7 @@ def prepare(layout: Layout, name: str, *, application: str, port: int,
     arguments = f'--config {shlex.quote(str(path))}'
     return ProcessSpec(
         name, [layouts.get_venv_program('gunicorn')],
-        output=layout.output(name), config=text + config,
+        output=layout.output(name), config=text + config, ports=[port],
         environment=dict(environment) | {'GUNICORN_CMD_ARGS': arguments},
         logs=[layout.output(name), layout.log(name)],
         stop_timeout_s=_STOP_TIMEOUT_S,

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sandbox that all tests with real parts share.
+
+It is made for the test run and destroyed after it. To keep one over several
+runs while writing tests, name the folder and the name of one that is up::
+
+    VOLUME_RBD_TEST_SANDBOX=.sandbox/default pytest tests/functional
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from volume_rbd.sandbox import Sandbox
+
+
+@pytest.fixture(scope='session')
+def sandbox() -> Iterator[Sandbox]:
+    """A running sandbox. Fails, not skips, where it does not start."""
+    kept = os.environ.get('VOLUME_RBD_TEST_SANDBOX')
+    if kept:
+        folder = pathlib.Path(kept).resolve()
+        running = Sandbox(folder.name, folder.parent)
+        running.up()
+        yield running
+        return
+    with tempfile.TemporaryDirectory(prefix='volume-rbd-tests-') as base, \
+            Sandbox('tests', base) as running:
+        yield running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Unit tests first: they fail in seconds."""
+    order = ('unit', 'contract', 'functional', 'benchmark')
+
+    def rank(item: pytest.Item) -> int:
+        parts = item.path.parts
+        return next((place for place, name in enumerate(order)
+                     if name in parts), len(order))
+
+    items.sort(key=rank)
