@@ -253,7 +253,7 @@ def get_backend_config(conf: cfg.ConfigOpts, name: str) -> BackendConfig:
                    'enabled_backends.')
     try:
         return _freeze(conf, name)
-    except (cfg.ConfigFileValueError, ValueError) as error:
+    except (cfg.Error, ValueError) as error:
         raise exception.ConfigurationError(
             f'Backend {name!r}: {error}',
             remedy='See the configuration reference.') from error
@@ -295,6 +295,16 @@ def _freeze(conf: cfg.ConfigOpts, name: str) -> BackendConfig:
 
 
 def get_glance_config(conf: cfg.ConfigOpts) -> GlanceConfig:
+    """:raises ConfigurationError: a value is wrong."""
+    try:
+        return _freeze_glance(conf)
+    except (cfg.Error, ValueError) as error:
+        raise exception.ConfigurationError(
+            f'Glance: {error}',
+            remedy='See the configuration reference.') from error
+
+
+def _freeze_glance(conf: cfg.ConfigOpts) -> GlanceConfig:
     servers: list[str] = conf.glance_api_servers or []
     endpoint = servers[0] if servers else None
     if endpoint and '//' not in endpoint:

@@ -81,6 +81,8 @@ class SandboxDemo(sandbox_cli.OfSandbox):
         sandbox = self.sandbox(parsed_args)
         was_up = sandbox.status().is_up
         out = rich_console.Console(file=self.app.stdout)
+        if not out.is_terminal:
+            out.width = 100
         try:
             sandbox.up()
             rows = self._run(sandbox)
@@ -122,16 +124,15 @@ class Demo:
         self._volumes: list[str] = []
 
     def run(self) -> list[Row]:
-        before = self._count()
         try:
             self._walk()
         finally:
             started = time.monotonic()
             self._clean()
-        left = self._count()
+        left = self._left()
         self._rows.append(Row(
             'purge', 'reclaim', 'nothing_left', 0, 0,
-            time.monotonic() - started, verified=left == before))
+            time.monotonic() - started, verified=not left))
         return _with_ratios(self._rows)
 
     def _walk(self) -> None:
@@ -213,7 +214,7 @@ class Demo:
             if word != 'clone' and names[1] in self._fast.volumes.names():
                 is_right &= self._hash(names[1], _SMALL_BYTES) == expected
         self._rows.append(Row(
-            'delete', 'any_order', ','.join(order), size_bytes, 0,
+            'delete', '-', ','.join(order), size_bytes, 0,
             time.monotonic() - started, is_right))
 
     # -- bytes ---------------------------------------------------------------
@@ -279,12 +280,15 @@ class Demo:
                 continue
         self._fast.reclaimer.purge()
 
-    def _count(self) -> list[tuple[str, int, int]]:
-        """Images and trash of the pools."""
-        pools = [self._fast.cluster.pool(name)
-                 for name in ('volumes', 'images', 'vms')]
-        return [(pool.name, len(pool.images()), len(pool.trash()))
-                for pool in pools]
+    def _left(self) -> list[str]:
+        """What of ours is still in a pool or in its trash."""
+        ours = {*self._images, *self._volumes}
+        found: list[str] = []
+        for name in ('volumes', 'images', 'vms'):
+            pool = self._fast.cluster.pool(name)
+            found += [entry.name for entry in pool.images()]
+            found += [entry.name for entry in pool.trash()]
+        return [name for name in found if name in ours]
 
 
 def _make_filesystem(path: pathlib.Path) -> None:
@@ -334,14 +338,15 @@ def _with_ratios(rows: list[Row]) -> list[Row]:
 
 def _table(rows: list[Row]) -> rich_table.Table:
     table = rich_table.Table(title='What was done, which way, and why',
-                             box=rich_box.SIMPLE, pad_edge=False)
-    for name in ('operation', 'strategy', 'reason'):
-        table.add_column(name)
-    for name in ('size', 'data', 'seconds', 'ratio', 'verified'):
-        table.add_column(name, justify='right')
+                             box=rich_box.SIMPLE, pad_edge=False,
+                             collapse_padding=True)
+    for name in ('what', 'strategy', 'reason'):
+        table.add_column(name, no_wrap=True)
+    for name in ('size', 'data', 's', 'ratio', 'verified'):
+        table.add_column(name, justify='right', no_wrap=True)
     for row in rows:
         table.add_row(
-            row.operation.split('_')[0], row.strategy, row.reason,
+            row.operation.partition('_')[0], row.strategy, row.reason,
             _human(row.size),
             _human(row.data), f'{row.seconds:.2f}',
             f'{row.ratio:g} x' if row.ratio else '',

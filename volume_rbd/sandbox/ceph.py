@@ -109,11 +109,12 @@ class Ceph:
             '--create', '--fsid', state.fsid, '--addv', 'a',
             ceph_files.get_mon_addresses(state.ports), monmap])
         initial = layout.ceph / 'initial.keyring'
-        self._run('ceph-mon', ['-i', 'a', '--mkfs', '--monmap', monmap,
+        # -f: without it even a mkfs works in a child, which outlives us.
+        self._run('ceph-mon', ['-f', '-i', 'a', '--mkfs', '--monmap', monmap,
                                '--keyring', str(initial)], _START_TIMEOUT_S)
         initial.unlink()
         # The monitor does not run yet: it must not be asked for a config.
-        self._run('ceph-osd', ['-i', '0', '--mkfs', '--monmap', monmap,
+        self._run('ceph-osd', ['-f', '-i', '0', '--mkfs', '--monmap', monmap,
                                '--osd-uuid', state.osd_uuid,
                                '--no-mon-config'], _START_TIMEOUT_S)
         state.set_stage('ceph')
