@@ -36,7 +36,7 @@ docs: install
 	@$(BIN)/sphinx-build -q -W --keep-going -b html doc/source doc/build/html
 
 bench: install
-	@$(BIN)/volume-rbd bench
+	@$(BIN)/python -W ignore -m tests.benchmark
 
 sandbox-down:
 	@if [ -x $(BIN)/volume-rbd ]; then $(BIN)/volume-rbd sandbox down; fi

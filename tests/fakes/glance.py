@@ -214,8 +214,9 @@ class FakeGlance:
             remedy='Wait until it is active, or choose another.')
 
     def _check_location(self, record: Record, url: str) -> None:
-        if not url.startswith(('rbd://', 'http://', 'https://')):
-            raise exception.InvalidInput('Invalid location.')
+        if url.startswith(('http://', 'https://')):
+            raise exception.InvalidInput(
+                f'URI for add location does not pass filtering: {url}.')
         if record.image.status != 'queued':
             raise exception.GlanceConflict(
                 'Locations can only be added to a queued image.')

@@ -110,7 +110,7 @@ class GlanceServer:
         """The record; looking at it lets the background work go on."""
         record = self.records.get(image_id)
         if record is not None:
-            self._work(image_id, record)
+            self._work(record)
         return record
 
     def get_record(self, image_id: str) -> Record:
@@ -159,7 +159,8 @@ class GlanceServer:
         record.polls_left = self.activation_polls
         record.tasks.append({
             'id': f'task-{len(record.tasks) + 1}', 'type': 'location_import',
-            'status': 'processing', 'message': ''})
+            'status': 'processing', 'message': '', 'url': url,
+            'request_id': f'req-{len(record.tasks) + 1}'})
 
     def activate(self, record: Record, url: str) -> bool:
         """Open *url* and make the image active; False if it cannot be."""
@@ -177,7 +178,7 @@ class GlanceServer:
                 return store.id
         return self.find_store(None).id
 
-    def _work(self, image_id: str, record: Record) -> None:
+    def _work(self, record: Record) -> None:
         if record.pending_url is None or record.polls_left is None:
             return
         if record.polls_left > 0:
@@ -188,8 +189,8 @@ class GlanceServer:
             record.tasks[-1]['status'] = 'success'
         else:
             record.tasks[-1]['status'] = 'failure'
-            record.tasks[-1]['message'] = (
-                f'Failed to import image {image_id}: {url} cannot be opened')
+            # Glance says no more, not even to the service.
+            record.tasks[-1]['message'] = 'Task failed due to Internal Error'
 
 
 def now() -> str:

@@ -190,12 +190,18 @@ class RadosCluster:
         if session is not None and session.acquire():
             return session
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(
-                exception.ClusterUnavailable),
+            retry=tenacity.retry_if_exception(self._may_pass),
             stop=tenacity.stop_after_attempt(self._config.retries + 1),
             wait=tenacity.wait_fixed(self._config.retry_interval_s),
             reraise=True)
         return retrying(self._acquire_or_open)
+
+    def _may_pass(self, error: BaseException) -> bool:
+        return (isinstance(error, exception.ClusterUnavailable)
+                and not self._is_over())
+
+    def _is_over(self) -> bool:
+        return self._was_open and not self._reconnects
 
     def _acquire_or_open(self) -> Session:
         """One attempt, for all threads that wait meanwhile."""
@@ -204,9 +210,11 @@ class RadosCluster:
             session = self._session
             if session is not None and session.acquire():
                 return session
-            self._check_may_open()
+            if self._is_over():
+                raise self._gone()
             if self._last_failure and self._last_failure[0] >= asked:
-                raise self._last_failure[1]
+                failure = self._last_failure[1]
+                raise type(failure)(failure.message, remedy=failure.remedy)
             try:
                 opened = self._open()
             except exception.VolumeRBDError as error:
@@ -219,12 +227,11 @@ class RadosCluster:
             opened.acquire()
             return opened
 
-    def _check_may_open(self) -> None:
-        if self._was_open and not self._reconnects:
-            raise _Fenced(
-                f'The connection of client.{self.user} to {self} is gone.',
-                remedy='Another worker may have taken the job over; this '
-                       'connection is not opened again.')
+    def _gone(self) -> exception.ClusterUnavailable:
+        return exception.ClusterUnavailable(
+            f'The connection of client.{self.user} to {self} is gone.',
+            remedy='Another worker may have taken the job over; this '
+                   'connection is not opened again.')
 
     def _open(self) -> Session:
         timeout_s = self._config.connect_timeout_s or DEFAULT_TIMEOUT_S
@@ -279,7 +286,3 @@ class RadosCluster:
         return exception.ClusterUnavailable(
             f'{self} did not answer {who} within {timeout_s:g} s: '
             f'{type(error).__name__}.')
-
-
-class _Fenced(exception.ClusterUnavailable):
-    """Never to be tried again."""

@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from volume_rbd import exception, model
-from volume_rbd.ceph import aio, bindings, clone, errors, header, snapshot
+from volume_rbd.ceph import (
+    aio,
+    bindings,
+    clone,
+    errors,
+    header,
+    interface,
+    snapshot,
+)
 from volume_rbd.ceph import extents as extents_
 from volume_rbd.ceph.interface import (
     AioCompletion,
@@ -17,6 +25,9 @@ from volume_rbd.ceph.interface import (
     SnapshotInfo,
 )
 from volume_rbd.ceph.session import Session
+
+_FEATURES = (interface.CLONE_FEATURES | interface.STRIPINGV2
+             | interface.JOURNALING | interface.DATA_POOL)
 
 Progress = Callable[[int, int], None] | None
 
@@ -31,6 +42,8 @@ class RBDImage:
         self._raw = raw
         self._spec = spec
         self._is_read_only = is_read_only
+        with self._doing('ask for the id of'):
+            self._id: str = raw.id()
 
     def _doing(self, what: str, snapshot: str | None = None
                ) -> contextlib.AbstractContextManager[None]:
@@ -46,9 +59,7 @@ class RBDImage:
 
     @property
     def id(self) -> str:
-        with self._doing('ask for the id of'):
-            image_id: str = self._raw.id()
-            return image_id
+        return self._id
 
     @property
     def size_bytes(self) -> int:
@@ -66,7 +77,9 @@ class RBDImage:
     def features(self) -> int:
         with self._doing('ask for the features of'):
             features: int = self._raw.features()
-            return features
+        # Those librbd sets itself (operations of clones and of trashed
+        # snapshots, migration) cannot be asked for.
+        return features & _FEATURES
 
     @property
     def is_clone_v2(self) -> bool:
@@ -100,7 +113,7 @@ class RBDImage:
     # -- metadata ----------------------------------------------------------
     def metadata(self) -> dict[str, str]:
         with self._doing('read the metadata of'):
-            return header.metadata(self._ioctx, self._raw.id())
+            return header.metadata(self._ioctx, self._id)
 
     def set_metadata(self, key: str, value: str) -> None:
         with self._doing(f'set the metadata {key!r} of'):
@@ -161,7 +174,7 @@ class RBDImage:
                 return clone.children(self._raw)
         # A second handle: this one may have operations in flight.
         with self._doing(what, f'#{snapshot_id}'), bindings.rbd().Image(
-                self._ioctx, image_id=self._raw.id(), read_only=True) as raw:
+                self._ioctx, image_id=self._id, read_only=True) as raw:
             raw.set_snap_by_id(snapshot_id)
             return clone.children(raw)
 

@@ -152,7 +152,9 @@ class Image(Protocol):
     def object_size_bytes(self) -> int: ...
 
     @property
-    def features(self) -> int: ...
+    def features(self) -> int:
+        """Bits of the constants above: those that ``create`` and ``clone``
+        take, not the ones librbd sets for itself."""
 
     @property
     def is_clone_v2(self) -> bool:
@@ -246,7 +248,8 @@ class Pool(Protocol):
 
     def images(self) -> list[ImageSummary]: ...
 
-    def has_image(self, name: str) -> bool: ...
+    def has_image(self, name: str) -> bool:
+        """Whether it can be opened: not in the trash, not half removed."""
 
     def open(self, name: str, *, snapshot: str | None = None,
              read_only: bool = False) -> AbstractContextManager[Image]: ...
@@ -272,7 +275,13 @@ class Pool(Protocol):
 
     def remove(self, name: str,
                on_progress: Callable[[int, int], None] | None = None
-               ) -> None: ...
+               ) -> None:
+        """Remove an rbd_image for good.
+
+        One that is interrupted, by *on_progress* or a crash, leaves an
+        rbd_image that is listed but cannot be found, opened or restored: its
+        data may be gone. Its name is free; ``remove`` finishes it.
+        """
 
     def rename(self, name: str, new_name: str) -> None: ...
 

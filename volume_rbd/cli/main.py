@@ -32,7 +32,6 @@ COMMANDS = {
     'snapshot delete': 'snapshot:SnapshotDelete',
     'snapshot revert': 'snapshot:SnapshotRevert',
     'reclaim': 'reclaim:Reclaim',
-    'bench': 'bench:Bench',
     'sandbox up': 'sandbox:SandboxUp',
     'sandbox down': 'sandbox:SandboxDown',
     'sandbox status': 'sandbox:SandboxState',

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 
 from volume_rbd import exception, progress
@@ -37,7 +38,8 @@ def write_stream(chunks: Iterable[bytes], destination: Destination, *,
                     remedy='The image changed while it was read; try again.')
             chunk_written = 0
             for start, data in _runs(chunk):
-                window.push(destination.aio_write(data, offset + start))
+                window.push(functools.partial(
+                    destination.aio_write, data, offset + start))
                 chunk_written += len(data)
             written += chunk_written
             offset += len(chunk)
@@ -71,5 +73,6 @@ def _runs(chunk: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _is_zero(data: bytes | memoryview) -> bool:
     if len(data) <= len(_ZEROS):
-        return data == memoryview(_ZEROS)[:len(data)]
+        # One memcmp; to compare memoryviews goes byte by byte.
+        return _ZEROS.startswith(data)
     return not any(data)

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from volume_rbd import exception
 from volume_rbd.copying.protocols import Completion
 
 
@@ -29,13 +29,14 @@ class Window:
     def __exit__(self, kind: type[BaseException] | None,
                  error: BaseException | None,
                  traceback: TracebackType | None) -> None:
+        failed: Exception | None = None
         while self._pending:
             try:
                 self.pop()
-            except exception.VolumeRBDError:
-                if error is None:
-                    self._abandon()
-                    raise
+            except Exception as problem:  # noqa: BLE001, raised below
+                failed = failed or problem
+        if error is None and failed is not None:
+            raise failed
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -44,19 +45,13 @@ class Window:
     def is_full(self) -> bool:
         return len(self._pending) >= self._operations
 
-    def push(self, completion: Completion) -> None:
-        """Add one; where the window is full, the oldest is waited for."""
-        self._pending.append(completion)
-        if len(self._pending) > self._operations:
+    def push(self, begin: Callable[[], Completion]) -> None:
+        """Begin one; where the window is full, the oldest is waited for
+        first."""
+        if self.is_full:
             self.pop()
+        self._pending.append(begin())
 
     def pop(self) -> bytes | None:
         """Wait for the oldest and return what it gave."""
         return self._pending.popleft().wait()
-
-    def _abandon(self) -> None:
-        while self._pending:
-            try:
-                self.pop()
-            except exception.VolumeRBDError:  # the first one is raised
-                continue

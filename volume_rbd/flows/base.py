@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
+from oslo_log import log as logging
 from taskflow import task
 from taskflow.types import failure
 
 from volume_rbd import opts, progress
 from volume_rbd.ceph.interface import Cluster, Pool
 from volume_rbd.glance.interface import Glance
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +42,11 @@ class Task(task.Task):
 
     ``execute`` either succeeds or leaves nothing behind; ``revert`` undoes a
     success, and finds nothing to do when it is called a second time.
+
+    taskflow stops undoing at the first revert that fails, and forgets why the
+    flow had failed. So a failed revert is noted here, and the others go on.
+
+    :ivar what_stayed: why undoing failed; empty if it did not.
     """
 
     #: A short phrase for a person, as in "cloning the volume".
@@ -44,19 +54,49 @@ class Task(task.Task):
     #: False from the point where undoing would do harm.
     is_cancellable: ClassVar[bool] = True
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if 'revert' in vars(cls):
+            cls.revert = _noting_failure(cls.revert)
+
     def __init__(self, tools: Tools, **options: Any) -> None:
         super().__init__(name=type(self).__name__, **options)
         self.tools = tools
+        self.what_stayed = ''
 
     def pre_execute(self) -> None:
         if self.is_cancellable:
             self.tools.report.check()
+        self.what_stayed = ''
         self.tools.report.step(self.title)
+
+    @contextlib.contextmanager
+    def or_undo(self, undo: Callable[[], None]) -> Iterator[None]:
+        """Within ``execute``: call *undo* where the block fails."""
+        try:
+            yield
+        except BaseException:
+            self.try_to_undo(undo)
+            raise
+
+    def try_to_undo(self, undo: Callable[[], None]) -> None:
+        try:
+            undo()
+        except Exception as error:
+            LOG.exception('Undoing "%s" failed', self.title)
+            self.what_stayed = f'{self.title}: {error}'
 
     @staticmethod
     def was_done(result: object) -> bool:
         """Whether ``execute`` had succeeded, given what revert is handed."""
         return not isinstance(result, failure.Failure)
+
+
+def _noting_failure(revert: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(revert)  # taskflow reads the names of the arguments
+    def wrapper(self: Task, *args: Any, **kwargs: Any) -> None:
+        self.try_to_undo(lambda: revert(self, *args, **kwargs))
+    return wrapper
 
 
 @dataclasses.dataclass(frozen=True)

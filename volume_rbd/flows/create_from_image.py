@@ -7,6 +7,7 @@ source ([pool, image, snapshot] or None), choices.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,20 +66,17 @@ class CloneImage(Task):
             raise _not_cloneable(plan.Reason.SNAPSHOT_DENIED, error) from None
         except exception.NotSupported as error:
             raise _not_cloneable(plan.Reason.CLONE_FAILED, error) from None
-        try:
-            with pool.open(volume_name) as volume:
-                lineage.adopt(volume, kind=lineage.VOLUME, job=job,
-                              origin=f'rbd:{parent}')
-                if volume.size_bytes > size_bytes:
-                    raise exception.InvalidSize(
-                        f'Image {image_id} needs {volume.size_bytes} bytes, '
-                        f'more than the {size_bytes} of the volume.',
-                        remedy='Ask for a larger volume.')
-                if volume.size_bytes < size_bytes:
-                    volume.resize(size_bytes)
-        except BaseException:
-            pool.remove(volume_name)
-            raise
+        with self.or_undo(lambda: pool.remove(volume_name)), \
+                pool.open(volume_name) as volume:
+            lineage.adopt(volume, kind=lineage.VOLUME, job=job,
+                          origin=f'rbd:{parent}')
+            if volume.size_bytes > size_bytes:
+                raise exception.InvalidSize(
+                    f'Image {image_id} needs {volume.size_bytes} bytes, more '
+                    f'than the {size_bytes} of the volume.',
+                    remedy='Ask for a larger volume.')
+            if volume.size_bytes < size_bytes:
+                volume.resize(size_bytes)
 
     def revert(self, volume_name: str, result: object, **kwargs: Any) -> None:
         if self.was_done(result):
@@ -96,14 +94,11 @@ class CreateBlank(Task):
         pool.create(
             volume_name, size_bytes,
             object_size_bytes=self.tools.config.object_size_bytes)
-        try:
-            with pool.open(volume_name) as volume:
-                lineage.adopt(volume, kind=lineage.VOLUME, job=job,
-                              origin=f'glance:{image_id}',
-                              state=lineage.PENDING)
-        except BaseException:
-            pool.remove(volume_name)
-            raise
+        with self.or_undo(lambda: pool.remove(volume_name)), \
+                pool.open(volume_name) as volume:
+            lineage.adopt(volume, kind=lineage.VOLUME, job=job,
+                          origin=f'glance:{image_id}',
+                          state=lineage.PENDING)
 
     def revert(self, volume_name: str, result: object, **kwargs: Any) -> None:
         if self.was_done(result):
@@ -122,8 +117,9 @@ class Download(Task):
         report.start(image_size_bytes)
         operations = inbound.operations_within_memory(
             self.tools.config.copy_operations, _CHUNK_BYTES)
-        chunks = self.tools.glance.download(image_id, _CHUNK_BYTES)
-        with self.tools.pool.open(volume_name) as volume:
+        with contextlib.closing(self.tools.glance.download(
+                image_id, _CHUNK_BYTES)) as chunks, \
+                self.tools.pool.open(volume_name) as volume:
             moved = inbound.write_stream(
                 chunks, volume, operations=operations, report=report)
             lineage.set_state(volume, lineage.COMPLETE)

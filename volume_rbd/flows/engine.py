@@ -16,7 +16,7 @@ from taskflow.persistence import backends, models
 
 from volume_rbd import exception
 from volume_rbd.flows import strategies
-from volume_rbd.flows.base import Result
+from volume_rbd.flows.base import Result, Task
 
 LOG = logging.getLogger(__name__)
 
@@ -35,9 +35,11 @@ def run(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], *, job: str,
         try:
             engine.run()
         except taskflow_exceptions.WrappedFailure as wrapped:
-            raise _first_error(wrapped) from wrapped
+            error = _first_error(wrapped)
+            _tell_what_stayed(flow, error)
+            raise error from wrapped
         except exception.VolumeRBDError as error:
-            _tell_what_stayed(engine, error)
+            _tell_what_stayed(flow, error)
             raise
         values = engine.storage.fetch_all()
     return _result(flow.name, job, values, engine.storage,
@@ -80,14 +82,21 @@ def _first_error(wrapped: taskflow_exceptions.WrappedFailure
     return next(iter(ours), wrapped)
 
 
-def _tell_what_stayed(engine: Any, error: exception.VolumeRBDError) -> None:
-    failed = engine.storage.get_revert_failures()
-    if not failed:
-        return
-    details = '; '.join(f'{name}: {item.exception_str}'
-                        for name, item in sorted(failed.items()))
-    LOG.error('Undoing failed: %s', details)
-    error.message += f' Not everything could be undone ({details}).'
+def _tell_what_stayed(flow: taskflow_flow.Flow, error: BaseException
+                      ) -> None:
+    stayed = [step.what_stayed for step in _tasks(flow) if step.what_stayed]
+    if stayed and isinstance(error, exception.VolumeRBDError):
+        error.message = (
+            f'{error.message.rstrip(".")}. Not everything could be undone '
+            f'({"; ".join(stayed)}).')
+
+
+def _tasks(flow: taskflow_flow.Flow) -> Iterator[Task]:
+    for node, _ in flow.iter_nodes():
+        if isinstance(node, taskflow_flow.Flow):
+            yield from _tasks(node)
+        elif isinstance(node, Task):
+            yield node
 
 
 def _result(operation: str, job: str, values: Mapping[str, Any],

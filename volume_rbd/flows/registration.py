@@ -31,6 +31,7 @@ _REAP_TIMEOUT_S = 40
 _POLL_FIRST_S = 0.03
 _POLL_LONGEST_S = 1.0
 _ASK_TASKS_AFTER_S = 0.3
+_REGISTER_PAUSES_S = (0.2, 0.5, 1.5)
 
 
 def get_tasks(tools: Tools) -> list[Task]:
@@ -58,14 +59,10 @@ class CloneVolume(Task):
             raise _not_cloneable(plan.Reason.CLONE_DENIED, error) from None
         except (exception.NotSupported, exception.PoolNotFound) as error:
             raise _not_cloneable(plan.Reason.CLONE_FAILED, error) from None
-        try:
-            with pool.open(image_id) as clone:
-                lineage.adopt(
-                    clone, kind=lineage.GLANCE_IMAGE, job=job,
-                    origin=f'rbd:{source}', state=lineage.PENDING)
-        except BaseException:
-            pool.remove(image_id)
-            raise
+        with self.or_undo(lambda: pool.remove(image_id)), \
+                pool.open(image_id) as clone:
+            lineage.adopt(clone, kind=lineage.GLANCE_IMAGE, job=job,
+                          origin=f'rbd:{source}', state=lineage.PENDING)
         return is_v2
 
     @staticmethod
@@ -127,7 +124,7 @@ class Register(Task):
         url = model.RBDLocation(fsid, store_pool, image_id,
                                 model.GLANCE_SNAPSHOT).url
         try:
-            self.tools.glance.register_location(image_id, url)
+            self._register(image_id, url)
         except exception.ApiNotImplemented as error:
             self._register_legacy(
                 image_id, url, plan.Reason.LOCATION_API_MISSING, error)
@@ -136,16 +133,32 @@ class Register(Task):
                 image_id, url, plan.Reason.LOCATION_FORBIDDEN, error)
         except exception.InvalidInput as error:
             raise _refused(plan.Reason.LOCATION_REFUSED, error) from None
-        except exception.GlanceConflict:
-            if not self._is_active_with(image_id, url):
-                raise
-        except exception.GlanceUnavailable as error:
-            if not error.was_sent:
-                raise
-            # Glance may have taken it: only the image can tell.
-            LOG.warning('No answer to the registration of image %s: %s',
-                        image_id, error)
         return url
+
+    def _register(self, image_id: str, url: str) -> None:
+        """POST, again where no clear answer came.
+
+        Glance takes one registration at a time and only for a queued image,
+        so after an unclear answer a 409 says that the first one was taken.
+        """
+        is_unclear = False
+        for pause_s in (*_REGISTER_PAUSES_S, None):
+            try:
+                self.tools.glance.register_location(image_id, url)
+                return
+            except exception.GlanceConflict:
+                if is_unclear or self._is_active_with(image_id, url):
+                    return
+                raise
+            except exception.GlanceUnavailable as error:
+                if not (error.was_sent or is_unclear):
+                    raise
+                is_unclear = True
+                LOG.warning('No clear answer to the registration of image '
+                            '%s: %s', image_id, error)
+            if pause_s is not None:
+                time.sleep(pause_s)
+        # Glance may have taken it all the same: only the image can tell.
 
     def _register_legacy(self, image_id: str, url: str, reason: plan.Reason,
                          why: exception.VolumeRBDError) -> None:
@@ -159,11 +172,22 @@ class Register(Task):
         except exception.GlanceConflict:
             if not self._is_active_with(image_id, url):
                 raise
+        except exception.GlanceUnavailable as error:
+            _without_answer(image_id, error)
 
     def _is_active_with(self, image_id: str, url: str) -> bool:
         image = self.tools.glance.get_image(image_id)
         return (image.status == 'active'
                 and url in self.tools.glance.get_locations(image_id))
+
+
+def _without_answer(image_id: str, error: exception.GlanceUnavailable
+                    ) -> None:
+    """Go on where Glance may have taken it: only the image can tell."""
+    if not error.was_sent:
+        raise error
+    LOG.warning('No answer to the registration of image %s: %s', image_id,
+                error)
 
 
 class AwaitActive(Task):
@@ -188,7 +212,7 @@ class AwaitActive(Task):
         try:
             with self.tools.cluster.pool(store_pool).open(image_id) as clone:
                 lineage.set_state(clone, lineage.COMPLETE)
-        except exception.VolumeRBDError as error:
+        except Exception as error:  # noqa: BLE001
             # The image is active; a stale mark must not undo it.
             LOG.warning('Image %s stays marked pending: %s', image_id, error)
 
@@ -205,7 +229,11 @@ def wait_until_settled(tools: Tools, image_id: str, timeout_s: float) -> str:
         try:
             if _is_settled(tools, image_id, waited_s):
                 return ACTIVE
-        except exception.GlanceUnavailable as error:
+        except (exception.GlanceImageNotUsable,
+                exception.RegistrationRefused):
+            raise
+        except Exception as error:  # noqa: BLE001
+            # Whatever it is, it does not say that Glance gave up.
             LOG.warning('Cannot read image %s: %s', image_id, error)
         if waited_s >= timeout_s:
             return PENDING

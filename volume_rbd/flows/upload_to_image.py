@@ -146,7 +146,7 @@ class DropSnapshot(Task):
     def execute(self, image_id: str, volume_name: str) -> str | None:
         try:
             drop_snapshot(self.tools, volume_name, image_id)
-        except exception.VolumeRBDError as error:
+        except Exception as error:  # noqa: BLE001, the image is active
             LOG.warning('The snapshot of the upload stays for now: %s', error)
             return f'{volume_name}@{source_snapshot(image_id)}'
         return None

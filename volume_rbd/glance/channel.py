@@ -71,7 +71,9 @@ class Channel:
 
     def call(self, what: str, func: Callable[[], T], *,
              missing: errors.OurError = exception.GlanceImageNotFound,
-             remedies: Remedies | None = None) -> T:
+             remedies: Remedies | None = None,
+             is_transient: Callable[[BaseException], bool]
+             = errors.is_transient) -> T:
         """Call *func*, which is idempotent: transient errors are retried.
 
         :param what: for the error: ``Looking up Glance image 1234``.
@@ -79,7 +81,8 @@ class Channel:
         """
         try:
             return retry.retrying(func, what=what, retries=self._retries,
-                                  sleep=self._sleep)
+                                  sleep=self._sleep,
+                                  is_transient=is_transient)
         except errors.FOREIGN as error:
             raise _ours(error, what, missing=missing, remedies=remedies
                         ) from _cause(error)

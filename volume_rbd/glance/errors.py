@@ -100,6 +100,11 @@ TABLE: Mapping[type[BaseException], Row] = {
     ks_exc.ConnectionError: _BROKEN,
     ks_exc.Unauthorized: _KEYSTONE_REFUSES,
     ks_exc.Forbidden: _KEYSTONE_REFUSES,
+    # Keystone's word for a token that it does not know, or no more; also
+    # that of any web server for a wrong path.
+    ks_exc.NotFound: Row(exception.GlanceUnauthorized, remedy=(
+        'Check that the token is still valid, and that OS_AUTH_URL is '
+        "Keystone's (it mostly ends in /v3).")),
     ks_exc.AuthorizationFailure: _KEYSTONE_REFUSES,
     ks_exc.MissingAuthMethods: _KEYSTONE_REFUSES,
     ks_exc.RequestTimeout: _KEYSTONE_AWAY,
@@ -176,6 +181,11 @@ def is_transient(error: BaseException) -> bool:
     return row is not None and row.is_transient
 
 
+def is_transient_or_500(error: BaseException) -> bool:
+    """The same where a 500, too, is known to pass: see delete_image()."""
+    return is_transient(error) or get_status(error) == 500
+
+
 def translate(error: BaseException, what: str, *,
               missing: OurError = exception.GlanceImageNotFound,
               remedies: Mapping[OurError, str] | None = None
@@ -197,6 +207,8 @@ def translate(error: BaseException, what: str, *,
 
 # -- words ------------------------------------------------------------------
 _LONGEST = 400
+# glanceclient says so of whatever went wrong with a connection.
+_PREFIX = re.compile(r'Error (finding address for|communicating with) \S+ ')
 _URL_PASSWORD = re.compile(r'://[^/\s@]*@')
 _FERNET_TOKEN = re.compile(r'gAAAA[\w=-]{20,}')
 
@@ -232,6 +244,7 @@ def holds_header(error: BaseException) -> bool:
 
 def _plain(text: str) -> str:
     text = ' '.join(html.unescape(text).split())
+    text = _PREFIX.sub('', text)
     text = _URL_PASSWORD.sub('://***@', text)
     text = _FERNET_TOKEN.sub('***', text)
     text = strutils.mask_password(text)

@@ -73,9 +73,11 @@ def store_from_json(raw: Mapping[str, Any]) -> model.StoreInfo:
 
 
 def task_from_json(raw: Mapping[str, Any]) -> dict[str, str]:
-    """id, type, status and message, none of them missing."""
-    return {key: as_text(raw.get(key) or '')
-            for key in ('id', 'type', 'status', 'message')}
+    """A task, with nothing missing: what is unknown is empty."""
+    task = {key: as_text(raw.get(key) or '')
+            for key in ('id', 'type', 'status', 'message', 'request_id')}
+    task['url'] = as_text((raw.get('input') or {}).get('loc_url') or '')
+    return task
 
 
 def as_text(value: Any) -> str:

@@ -65,7 +65,7 @@ class Glance(Protocol):
 
         :raises DataCorrupted: *data* gave fewer bytes than *size_bytes*.
         :raises GlanceConflict: the image is not queued.
-        :raises InvalidInput: no store of that id.
+        :raises StoreNotFound:
         """
 
     def download(self, image_id: str, chunk_bytes: int = 4 * model.MIB
@@ -84,7 +84,8 @@ class Glance(Protocol):
     def register_location(self, image_id: str, url: str) -> None:
         """POST the location with the user's token and the service's.
 
-        Glance accepts (202) and works in the background: poll the image. No
+        Glance accepts (202) whatever the URL says, except http://, and works
+        in the background: poll the image. No
         validation data is sent: a wrong hash would make Glance delete the
         rbd_image. Not retried blindly: after a lost connection the caller
         reads the image again.
@@ -98,7 +99,7 @@ class Glance(Protocol):
 
     # -- the service's session ----------------------------------------------
     def get_stores(self) -> list[model.StoreInfo]:
-        """stores-info-detail.
+        """stores-info-detail. Needs the role admin or service.
 
         :raises GlanceForbidden: the token is neither admin nor service.
         :raises ApiNotImplemented: Glance has no enabled_backends.
@@ -110,8 +111,19 @@ class Glance(Protocol):
         it, those that the image itself shows (locations, direct_url)."""
 
     def get_tasks(self, image_id: str) -> list[Mapping[str, str]]:
-        """The image's tasks, newest last: id, type, status, message. Empty
-        where Glance does not tell."""
+        """The image's tasks, newest last: id, type, status, message,
+        request_id, and url, the location that was to be registered.
+
+        status ends as ``success`` or ``failure``. Glance's clock counts
+        seconds: of two tasks in one second either may be last, so tell them
+        by their url. The message says no more than that it failed; the
+        reason is in Glance's log, under request_id. Empty where Glance does
+        not tell.
+        """
 
     def has_image(self, image_id: str) -> bool:
-        """Whether Glance knows the image, whoever owns it."""
+        """Whether Glance knows the image, whoever owns it.
+
+        For a private image of another project the service must be admin: to
+        one that is not, it looks like none.
+        """

@@ -28,7 +28,9 @@ T = TypeVar('T')
 
 
 def retrying(func: Callable[[], T], *, what: str, retries: int,
-             sleep: Callable[[float], None] = time.sleep) -> T:
+             sleep: Callable[[float], None] = time.sleep,
+             is_transient: Callable[[BaseException], bool]
+             = errors.is_transient) -> T:
     """Call *func*, and again up to *retries* times after transient errors.
 
     The last foreign error is raised as it is.
@@ -38,7 +40,7 @@ def retrying(func: Callable[[], T], *, what: str, retries: int,
         wait=tenacity.wait_random_exponential(
             multiplier=FIRST_PAUSE_S, min=FIRST_PAUSE_S,
             max=LONGEST_PAUSE_S),
-        retry=tenacity.retry_if_exception(errors.is_transient),
+        retry=tenacity.retry_if_exception(is_transient),
         before_sleep=lambda state: _log(what, state),
         sleep=sleep,
         reraise=True)

@@ -18,6 +18,10 @@ from volume_rbd.glance import errors
 
 PIECE_BYTES = 4 * model.MIB
 
+# A timeout covers one call of sendall() as a whole, however much of it went
+# out: small calls make it one for progress.
+SEND_BYTES = 256 * 1024
+
 
 class SourceFailed(Exception):
     """The source raised; what it raised is the cause.
@@ -41,7 +45,13 @@ class Body:
     def __bool__(self) -> bool:
         return True  # also when it is empty
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[memoryview]:
+        for piece in self._pieces():
+            view = memoryview(piece)
+            for offset in range(0, len(view), SEND_BYTES):
+                yield view[offset:offset + SEND_BYTES]
+
+    def _pieces(self) -> Iterator[bytes]:
         if self._is_used:
             raise SourceFailed from exception.GlanceUnavailable(
                 'The upload would have to start again, but its source has '

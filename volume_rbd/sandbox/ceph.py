@@ -130,6 +130,7 @@ class Ceph:
             [packages.get_program(f'ceph-{name}'), '-f', '-i', _IDS[name],
              '--conf', str(self._layout.ceph_conf)],
             output=self._layout.output(name),
+            folder=self._layout.run,
             logs=[self._layout.log(name)],
             ports=[port for key, port in self._state.ports.items()
                    if key.startswith(f'{name}_')],

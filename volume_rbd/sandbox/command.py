@@ -30,7 +30,8 @@ def run(command: Sequence[str], *, timeout_s: float, stdin: str = '',
     try:
         done = subprocess.run(
             [*_DIE_WITH_US, *command], input=stdin, text=True,
-            capture_output=True, timeout=timeout_s, cwd=folder, start_new_session=True,
+            capture_output=True, timeout=timeout_s, cwd=folder,
+            start_new_session=True,
             env=clean | {'LANG': 'C.UTF-8'} | dict(environment or {}),
             check=True,
         )

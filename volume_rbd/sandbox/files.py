@@ -79,9 +79,13 @@ def read_tail(path: Path, lines: int = 15, size_bytes: int = 32768) -> str:
 
 
 def find_cause(path: Path) -> str:
-    """The last exception's own line in a log of tracebacks, or ''."""
+    """The last exception's own line in a log of tracebacks, or ''.
+
+    Not gunicorn's: it only says that a worker did not start.
+    """
     lines = read_tail(path, lines=400).splitlines()
     for before, line in reversed(list(pairwise(lines))):
-        if before.startswith('    ') and re.match(r'[A-Za-z_][\w.]*: ', line):
+        if before.startswith('    ') and re.match(
+                r'(?!gunicorn\.)[A-Za-z_][\w.]*: ', line):
             return line
     return ''

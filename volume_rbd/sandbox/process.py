@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from volume_rbd.sandbox.state import ProcessRecord
 
 _POLL_S = 0.05
 _KILL_TIMEOUT_S = 10.0
+_ENV = '/usr/bin/env'
 _PASSED_ON = ('PATH', 'HOME', 'TMPDIR', 'TZ')
 
 
@@ -28,6 +30,8 @@ _PASSED_ON = ('PATH', 'HOME', 'TMPDIR', 'TZ')
 class ProcessSpec:
     """How to start one process.
 
+    :param folder: its working directory. Not the caller's: that could be
+        unmounted, and Python would import from it (we have a ``glance``).
     :param environment: added to a small clean environment; nothing else of
         the caller's is inherited (proxies, PYTHONPATH).
     :param config: the text of its configuration: when it changes, the
@@ -40,6 +44,7 @@ class ProcessSpec:
     name: str
     command: Sequence[str]
     output: Path
+    folder: Path = Path('/')
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     config: str = ''
     ports: Sequence[int] = ()
@@ -81,12 +86,15 @@ def spawn(spec: ProcessSpec) -> ProcessRecord:
 
     :raises OSError: the program cannot be executed.
     """
+    if shutil.which(spec.command[0]) is None:
+        raise FileNotFoundError(f'no program {spec.command[0]}')
     environment = {k: os.environ[k] for k in _PASSED_ON if k in os.environ}
     environment |= {'LANG': 'C.UTF-8'} | dict(spec.environment)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     # Not subprocess.Popen: the process outlives us, and Popen wants to wait.
-    pid = os.posix_spawnp(
-        spec.command[0], list(spec.command), environment,
+    # env changes the folder and becomes the program, under the same pid.
+    pid = os.posix_spawn(
+        _ENV, [_ENV, f'--chdir={spec.folder}', *spec.command], environment,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(spec.output), flags, 0o600),

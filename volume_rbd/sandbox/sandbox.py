@@ -152,8 +152,8 @@ class Sandbox:
                  nova_reads_volumes: bool | None = None) -> None:
         """Widen or narrow what Ceph allows; None leaves a switch alone.
 
-        The options remember it. Ceph's clients notice when they connect
-        anew: restart Glance to be sure.
+        The options remember it. A client is bound by its new caps when it
+        connects anew; Glance connects for every operation.
         """
         changes = {'glance_reads_volumes': glance_reads_volumes,
                    'nova_reads_volumes': nova_reads_volumes}

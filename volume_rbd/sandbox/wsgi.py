@@ -49,6 +49,7 @@ def prepare(layout: Layout, name: str, *, application: str, port: int,
     return ProcessSpec(
         name, [layouts.get_venv_program('gunicorn')],
         output=layout.output(name), config=text + config, ports=[port],
+        folder=layout.run,
         environment=dict(environment) | {'GUNICORN_CMD_ARGS': arguments},
         logs=[layout.output(name), layout.log(name)],
         stop_timeout_s=_STOP_TIMEOUT_S,

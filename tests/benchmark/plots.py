@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures as a picture."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use('Agg')
+
+from matplotlib import pyplot as plt
+
+OURS = '#2a6f97'
+FLOOR = '#bcbcbc'
+
+
+def draw(report: dict[str, Any], path: pathlib.Path) -> None:
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(11, 3.6), layout='constrained')
+    upload = report['clone_upload']
+    _pairs(left, 'Upload by clone, by size', upload['seconds'],
+           upload['floor_seconds'], 'bare calls')
+    create = report['clone_create']
+    many = report['at_once']
+    _pairs(middle, 'Create by clone; uploads at once',
+           {'create': create['flow_seconds'], '1 upload': many['one_seconds'],
+            '20 uploads': many['twenty_seconds']},
+           {'create': create['floor_seconds']}, 'bare calls')
+    chunked = report['chunked_upload']
+    right.bar(['driver', 'from memory'],
+              [chunked['mib_per_second'],
+               chunked['from_memory_mib_per_second']], color=[OURS, FLOOR])
+    right.set_title('Upload through Glance, 1 GiB full')
+    right.set_ylabel('MiB/s')
+    for axes in (left, middle, right):
+        axes.spines[['top', 'right']].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def _pairs(axes: Any, title: str, ours: dict[str, float],
+           floor: dict[str, float], floor_label: str) -> None:
+    names = list(ours)
+    places = range(len(names))
+    axes.bar([place - 0.2 for place in places], list(ours.values()), 0.38,
+             color=OURS, label='driver')
+    axes.bar([place + 0.2 for place in places],
+             [floor.get(name, 0) for name in names], 0.38, color=FLOOR,
+             label=floor_label)
+    axes.set_xticks(list(places), names)
+    axes.set_title(title)
+    axes.set_ylabel('seconds')
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)

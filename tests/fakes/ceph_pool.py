@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A ceph_pool of the in-memory cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from tests.fakes.ceph_disk import Disk, Link, Snap
+from tests.fakes.ceph_image import FakeImage
+from volume_rbd import exception, model
+from volume_rbd.ceph import interface
+
+if TYPE_CHECKING:
+    from tests.fakes.ceph import FakeCluster
+
+
+class FakePool:
+    """Implements :class:`volume_rbd.ceph.interface.Pool`."""
+
+    def __init__(self, cluster: FakeCluster, name: str) -> None:
+        self._cluster = cluster
+        self._server = cluster.server
+        self._lock = cluster.server.lock
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    # -- helpers -----------------------------------------------------------
+    @contextlib.contextmanager
+    def _doing(self, method: str, wanted: str = 'r') -> Iterator[None]:
+        with self._lock:
+            self._cluster.begin(method)
+            self._cluster.check_caps(self._name, 'r')
+            self._cluster.check_caps(self._name, wanted)
+            yield
+
+    def _disks(self, *, trashed: bool) -> list[Disk]:
+        return [disk for disk in self._server.disks.values()
+                if disk.pool == self._name
+                and (disk.trash is not None) == trashed
+                and not disk.is_half_removed]
+
+    def _half_removed(self) -> list[Disk]:
+        return [disk for disk in self._server.disks.values()
+                if disk.pool == self._name and disk.is_half_removed]
+
+    def _get(self, name: str) -> Disk:
+        for disk in self._disks(trashed=False):
+            if disk.name == name:
+                return disk
+        raise exception.ImageNotFound(
+            f'There is no rbd_image {self._name}/{name}.')
+
+    def _get_trashed(self, image_id: str) -> Disk:
+        for disk in self._disks(trashed=True):
+            if disk.id == image_id:
+                return disk
+        raise exception.ImageNotFound(
+            f'There is no rbd_image {image_id} in the trash.')
+
+    def _check_free(self, name: str) -> None:
+        if self._has(name):
+            raise exception.ImageExists(f'{self._name}/{name} exists.')
+
+    # -- the pool ----------------------------------------------------------
+    def check(self) -> None:
+        with self._doing('check'):
+            pass
+
+    def images(self) -> list[interface.ImageSummary]:
+        with self._doing('images'):
+            return [interface.ImageSummary(disk.name, disk.id)
+                    for disk in sorted(
+                        self._disks(trashed=False) + self._half_removed(),
+                        key=lambda disk: disk.name)]
+
+    def has_image(self, name: str) -> bool:
+        with self._doing('has_image'):
+            return self._has(name)
+
+    def _has(self, name: str) -> bool:
+        return any(disk.name == name
+                   for disk in self._disks(trashed=False))
+
+    def usage(self) -> interface.PoolUsage:
+        # df is the monitors' to give; no caps on the pool are needed.
+        with self._lock:
+            self._cluster.begin('usage')
+            if self._name not in self._server.pools:
+                raise exception.PoolNotFound(
+                    f'There is no pool {self._name}.')
+            stored = {pool: 0 for pool in self._server.pools}
+            for disk in self._server.disks.values():
+                stored[disk.pool] += sum(map(len, disk.blocks.values()))
+            free = self._server.capacity_bytes - sum(stored.values())
+            quota = self._server.quotas.get(self._name)
+            if quota is not None:
+                free = min(free, max(quota - stored[self._name], 0))
+            return interface.PoolUsage(stored[self._name], free, quota)
+
+    # -- open --------------------------------------------------------------
+    @contextlib.contextmanager
+    def open(self, name: str, *, snapshot: str | None = None,
+             read_only: bool = False) -> Iterator[FakeImage]:
+        with self._doing('open'):
+            disk = self._get(name)
+            snap = None
+            if snapshot is not None:
+                snap = disk.get_snap(snapshot)
+            image = self._open(disk, snap, read_only)
+        with contextlib.closing(image):
+            yield image
+
+    @contextlib.contextmanager
+    def open_by_id(self, image_id: str, *, snapshot_id: int | None = None,
+                   read_only: bool = False) -> Iterator[FakeImage]:
+        with self._doing('open'):
+            disk = self._server.disks.get(image_id)
+            if disk is None or disk.pool != self._name:
+                raise exception.ImageNotFound(
+                    f'There is no rbd_image {image_id} in {self._name}.')
+            snap = None
+            if snapshot_id is not None:
+                snap = disk.get_snap_by_id(snapshot_id)
+            image = self._open(disk, snap, read_only)
+        with contextlib.closing(image):
+            yield image
+
+    def _open(self, disk: Disk, snap: Snap | None, read_only: bool
+              ) -> FakeImage:
+        read_only = read_only or snap is not None
+        self._cluster.check_caps(self._name, 'r' if read_only else 'w')
+        link = disk.link
+        while link is not None:
+            self._cluster.check_caps(link.parent.pool, 'r')
+            link = link.snapshot.link
+        return FakeImage(self._cluster, disk, snap, read_only)
+
+    # -- make and remove ---------------------------------------------------
+    def create(self, name: str, size_bytes: int, *,
+               features: int | None = None,
+               object_size_bytes: int | None = None) -> None:
+        size = (4 * model.MIB if object_size_bytes is None
+                else object_size_bytes)
+        if size_bytes < 0 or size & (size - 1) or size < 4096:
+            raise exception.InvalidSize(
+                f'{self._name}/{name} cannot have that size.')
+        with self._doing('create', 'w'):
+            self._check_free(name)
+            self._add(Disk(
+                self._name, name, '', size_bytes, size,
+                interface.CLONE_FEATURES if features is None
+                else features))
+
+    def _add(self, disk: Disk) -> None:
+        disk.id = f'{self._server.next_number():012x}'
+        self._server.disks[disk.id] = disk
+
+    def clone(self, parent: model.SnapSpec, name: str, *,
+              features: int = interface.CLONE_FEATURES) -> bool:
+        with self._doing('clone', 'w'):
+            self._cluster.check_caps(parent.pool, 'r')
+            pool = FakePool(self._cluster, parent.pool)
+            source = pool._get(parent.image)
+            snap = source.get_snap(parent.snapshot)
+            self._check_free(name)
+            if not features & source.features & interface.LAYERING:
+                raise exception.NotCloneable(
+                    f'{parent} cannot be cloned.', reason='clone_refused')
+            is_format_2 = self._cluster.clone_format == 2
+            if not is_format_2:
+                self._cluster.check_caps(parent.pool, 'w')
+                snap.is_protected = True
+            self._add(Disk(
+                self._name, name, '', snap.size, source.object_size,
+                features, metadata=dict(source.metadata),
+                link=Link(source, snap, snap.size, is_format_2)))
+            return is_format_2
+
+    def remove(self, name: str,
+               on_progress: Callable[[int, int], None] | None = None
+               ) -> None:
+        with self._doing('remove', 'w'):
+            disk = self._get_removable(name)
+            disk.is_half_removed = True
+        if on_progress is not None:
+            on_progress(0, 1)
+        with self._lock:
+            self._drop(disk)
+
+    def _get_removable(self, name: str) -> Disk:
+        half_removed = [disk for disk in self._half_removed()
+                        if disk.name == name]
+        if half_removed and not self._has(name):
+            return half_removed[0]
+        disk = self._get(name)
+        self._check_removable(disk)
+        return disk
+
+    def _check_removable(self, disk: Disk) -> None:
+        if disk.snaps:
+            raise exception.ImageHasSnapshots(f'{disk.name} has snapshots.')
+        if disk.watchers:
+            raise exception.ImageBusy(f'{disk.name} is open elsewhere.')
+
+    def _drop(self, disk: Disk) -> None:
+        del self._server.disks[disk.id]
+        self._server.detached(self._cluster.user, list(disk.links()))
+
+    def rename(self, name: str, new_name: str) -> None:
+        with self._doing('rename', 'w'):
+            disk = self._get(name)
+            self._check_free(new_name)
+            disk.name = new_name
+
+    # -- trash -------------------------------------------------------------
+    def trash(self) -> list[interface.TrashEntry]:
+        with self._doing('trash'):
+            return [disk.trash for disk in self._disks(trashed=True)
+                    if disk.trash is not None]
+
+    def trash_move(self, name: str, delay_s: int = 0) -> None:
+        with self._doing('trash_move', 'w'):
+            disk = self._get(name)
+            now = time.time()
+            disk.trash = interface.TrashEntry(
+                disk.id, name, now, now + delay_s)
+
+    def trash_remove(self, image_id: str, *, force: bool = False) -> None:
+        with self._doing('trash_remove', 'w'):
+            disk = self._get_trashed(image_id)
+            assert disk.trash is not None
+            if disk.trash.deferred_until > time.time() and not force:
+                raise exception.Conflict(f'{image_id} is kept for a while.')
+            self._check_removable(disk)
+            self._drop(disk)
+
+    def trash_restore(self, image_id: str, name: str) -> None:
+        with self._doing('trash_restore', 'w'):
+            disk = self._get_trashed(image_id)
+            self._check_free(name)
+            disk.name, disk.trash = name, None

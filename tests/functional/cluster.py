@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cluster as its administrator sees it, by the bindings alone.
+
+Nothing of the product's own layers is used here: what is looked at must not
+be what is looked through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.functional import content
+from volume_rbd.ceph import bindings
+
+POOLS = ('volumes', 'images', 'vms')
+
+
+class Cluster:
+    """:param conf: the path of the ceph.conf."""
+
+    def __init__(self, conf: str) -> None:
+        self.conf = conf
+        self._rbd = bindings.rbd()
+        self._handle = bindings.rados().Rados(
+            name='client.admin', conffile=conf,
+            conf={'rbd_default_clone_format': '2'})
+        self._handle.connect()
+        self._ioctxs: dict[str, Any] = {}
+
+    @property
+    def fsid(self) -> str:
+        return str(self._handle.get_fsid())
+
+    def close(self) -> None:
+        for ioctx in self._ioctxs.values():
+            ioctx.close()
+        self._ioctxs.clear()
+        self._handle.shutdown()
+
+    def ioctx(self, pool: str) -> Any:
+        if pool not in self._ioctxs:
+            self._ioctxs[pool] = self._handle.open_ioctx(pool)
+        return self._ioctxs[pool]
+
+    def ceph(self, *words: str) -> str:
+        """What ``ceph WORDS`` says."""
+        return subprocess.run(
+            ['ceph', '--conf', self.conf, *words], check=True, timeout=60,
+            capture_output=True, text=True).stdout
+
+    # -- rbd_images --------------------------------------------------------
+    @contextlib.contextmanager
+    def open(self, pool: str, name: str, snapshot: str | None = None, *,
+             read_only: bool = False) -> Iterator[Any]:
+        with self._rbd.Image(self.ioctx(pool), name, snapshot=snapshot,
+                             read_only=read_only) as image:
+            yield image
+
+    def names(self, pool: str) -> list[str]:
+        return sorted(self._rbd.RBD().list(self.ioctx(pool)))
+
+    def trash(self, pool: str) -> list[dict[str, Any]]:
+        return list(self._rbd.RBD().trash_list(self.ioctx(pool)))
+
+    def make(self, pool: str, name: str, data: bytes = b'',
+             size_bytes: int | None = None, *,
+             features: int | None = None) -> None:
+        self._rbd.RBD().create(
+            self.ioctx(pool), name,
+            len(data) if size_bytes is None else size_bytes,
+            old_format=False, features=features)
+        if data:
+            self.write(pool, name, data)
+
+    def write(self, pool: str, name: str, data: bytes, offset: int = 0
+              ) -> None:
+        """Write what is not zero."""
+        with self.open(pool, name) as image:
+            for at in range(0, len(data), content.BLOCK):
+                block = data[at:at + content.BLOCK]
+                if not content.is_zero(block):
+                    image.write(block, offset + at)
+
+    def take_snapshot(self, pool: str, name: str, snapshot: str, *,
+                      protect: bool = False) -> None:
+        with self.open(pool, name) as image:
+            image.create_snap(snapshot)
+            if protect:
+                image.protect_snap(snapshot)
+
+    def clone(self, parent: tuple[str, str, str], pool: str, name: str
+              ) -> None:
+        self._rbd.RBD().clone(self.ioctx(parent[0]), parent[1], parent[2],
+                              self.ioctx(pool), name)
+
+    def size(self, pool: str, name: str) -> int:
+        with self.open(pool, name, read_only=True) as image:
+            return int(image.size())
+
+    def snapshots(self, pool: str, name: str) -> list[str]:
+        """Of its owner, without those in the trash namespace."""
+        with self.open(pool, name, read_only=True) as image:
+            return [found['name'] for found in image.list_snaps()
+                    if found['namespace'] == 0]
+
+    def parent(self, pool: str, name: str) -> str | None:
+        """``pool/name`` of the parent."""
+        with self.open(pool, name, read_only=True) as image:
+            try:
+                found = image.get_parent_image_spec()
+            except self._rbd.ImageNotFound:
+                return None
+            return f'{found["pool_name"]}/{found["image_name"]}'
+
+    def metadata(self, pool: str, name: str) -> dict[str, str]:
+        with self.open(pool, name, read_only=True) as image:
+            return dict(image.metadata_list())
+
+    def set_metadata(self, pool: str, name: str, values: Mapping[str, str]
+                     ) -> None:
+        with self.open(pool, name) as image:
+            for key, value in values.items():
+                image.metadata_set(key, value)
+
+    def mark(self, pool: str, name: str) -> dict[str, Any] | None:
+        """The lineage mark, whoever's it is."""
+        text = self.metadata(pool, name).get('volume_rbd.lineage')
+        return json.loads(text) if text else None
+
+    def image_id(self, pool: str, name: str) -> str:
+        with self.open(pool, name, read_only=True) as image:
+            return str(image.id())
+
+    def digest(self, pool: str, name: str, snapshot: str | None = None
+               ) -> str:
+        """The content's hash, see :mod:`tests.functional.content`."""
+        with self.open(pool, name, snapshot, read_only=True) as image:
+            return content.digest(_data(image))
+
+    # -- everything --------------------------------------------------------
+    def describe(self) -> set[str]:
+        """Everything in the three pools, a line each."""
+        lines: set[str] = set()
+        for pool in POOLS:
+            for name in self.names(pool):
+                with self.open(pool, name, read_only=True) as image:
+                    lines |= _describe(pool, name, image)
+            for entry in self.trash(pool):
+                lines.add(f'{pool} trash: {entry["name"]}')
+                with self._rbd.Image(self.ioctx(pool), read_only=True,
+                                     image_id=entry['id']) as image:
+                    lines |= _describe(f'{pool} trash', entry['name'], image)
+            lines |= {f'{pool} object: {name}'
+                      for name in self._objects(pool)}
+        return lines
+
+    def _objects(self, pool: str) -> set[str]:
+        """RADOS objects, data as one line for each rbd_image."""
+        ioctx = self.ioctx(pool)
+        found = set()
+        for item in ioctx.list_objects():
+            # Bookkeeping of the pool; stays once it was needed.
+            if item.key in ('rbd_directory', 'rbd_info', 'rbd_trash',
+                            'rbd_trash_purge_schedule', 'rbd_mirroring',
+                            'rbd_task', 'rbd_mirror_snapshot_schedule'):
+                continue
+            if item.key == 'rbd_children':
+                if not self._omap_keys(ioctx, item.key):
+                    continue
+            kind, _, rest = item.key.partition('.')
+            if kind == 'rbd_data':
+                found.add(f'rbd_data.{rest.rpartition(".")[0]}')
+            else:
+                found.add(item.key)
+        return found
+
+    @staticmethod
+    def _omap_keys(ioctx: Any, name: str) -> list[str]:
+        rados = bindings.rados()
+        with rados.ReadOpCtx() as operation:
+            values, _ = ioctx.get_omap_vals(operation, '', '', 100)
+            ioctx.operate_read_op(operation, name)
+            return [key for key, _ in values]
+
+    def scrub(self, keep: set[str]) -> None:
+        """Remove by force what *keep* (lines of :meth:`describe`) lacks."""
+        for _ in range(8):
+            for pool in POOLS:
+                for name in self.names(pool):
+                    if f'{pool}: {name}' not in keep:
+                        self._destroy(pool, name=name)
+                for entry in self.trash(pool):
+                    if f'{pool} trash: {entry["name"]}' not in keep:
+                        self._destroy(pool, image_id=entry['id'])
+
+    def _destroy(self, pool: str, name: str | None = None,
+                 image_id: str | None = None) -> None:
+        rbd = self._rbd
+        ioctx = self.ioctx(pool)
+        with contextlib.suppress(rbd.Error):
+            opened = (rbd.Image(ioctx, name) if name
+                      else rbd.Image(ioctx, image_id=image_id))
+            with opened as image:
+                for found in list(image.list_snaps()):
+                    with contextlib.suppress(rbd.Error):
+                        if (found['namespace'] == 0
+                                and image.is_protected_snap(found['name'])):
+                            image.unprotect_snap(found['name'])
+                    with contextlib.suppress(rbd.Error):
+                        image.remove_snap_by_id(found['id'])
+        with contextlib.suppress(rbd.Error):
+            if name:
+                rbd.RBD().remove(ioctx, name)
+            else:
+                rbd.RBD().trash_remove(ioctx, image_id, True)
+
+
+def _describe(where: str, name: str, image: Any) -> set[str]:
+    lines = {f'{where}: {name}', f'{where}: {name} id={image.id()} '
+             f'size={image.size()}'}
+    for found in image.list_snaps():
+        shown = (found['trash']['original_name'] + ' (trash namespace)'
+                 if found['namespace'] == 2 else found['name'])
+        lines.add(f'{where}: {name}@{shown}')
+    for child in image.list_children2():
+        lines.add(f'{where}: {name} child={child["pool"]}/{child["image"]}')
+    return lines
+
+
+def _data(image: Any) -> Iterator[tuple[int, bytes]]:
+    """What has data, in whole blocks, ascending, the parent's included."""
+    size = image.size()
+    blocks: set[int] = set()
+
+    def found(offset: int, length: int, exists: bool) -> None:
+        if exists:
+            blocks.update(range(offset // content.BLOCK,
+                                -(-(offset + length) // content.BLOCK)))
+
+    if size:
+        # Fast-diff asks the object map instead of every object.
+        image.diff_iterate(0, size, None, found,
+                           whole_object=bool(image.features() & 16))
+    run: list[int] = []
+    for block in sorted(blocks):
+        if run and (block != run[-1] + 1 or len(run) == 64):
+            yield _read(image, run, size)
+            run = []
+        run.append(block)
+    if run:
+        yield _read(image, run, size)
+
+
+def _read(image: Any, run: list[int], size: int) -> tuple[int, bytes]:
+    start = run[0] * content.BLOCK
+    end = min((run[-1] + 1) * content.BLOCK, size)
+    return start, (image.read(start, end - start) if end > start else b'')
+
+
+def render_keyring(entity: str, key: str) -> str:
+    return f'[{entity}]\n\tkey = {key}\n'
+
+
+def make_user(cluster: Cluster, name: str, osd: str) -> str:
+    """A cephx user with these caps, its keyring where the sandbox looks.
+
+    :returns: the entity, to be given to :func:`remove_user`.
+    """
+    entity = f'client.{name}'
+    key = json.loads(cluster.ceph(
+        'auth', 'get-or-create', entity, 'mon', 'profile rbd', 'osd', osd,
+        '--format', 'json'))[0]['key']
+    _keyring(cluster, entity).write_text(render_keyring(entity, key))
+    return entity
+
+
+def remove_user(cluster: Cluster, entity: str) -> None:
+    cluster.ceph('auth', 'rm', entity)
+    _keyring(cluster, entity).unlink(missing_ok=True)
+
+
+def _keyring(cluster: Cluster, entity: str) -> Path:
+    return Path(cluster.conf).parent / f'ceph.{entity}.keyring'

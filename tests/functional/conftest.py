@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every functional test stands on."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+
+import pytest
+
+with warnings.catch_warnings():
+    # Libraries about each other, while they are imported.
+    warnings.simplefilter('ignore')
+    from tests.functional.house import House
+from tests.functional.proxy import Proxy
+from volume_rbd import exception
+from volume_rbd.sandbox import Options, Sandbox
+
+
+@pytest.fixture(scope='session')
+def whole_house(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
+                ) -> Iterator[House]:
+    made = House(sandbox, tmp_path_factory.mktemp('config'))
+    with contextlib.closing(made):
+        yield made
+
+
+@pytest.fixture
+def house(whole_house: House) -> Iterator[House]:
+    """The sandbox; the test must leave nothing that its owner cannot delete,
+    and after that nothing at all."""
+    before = whole_house.describe()
+    yield whole_house
+    try:
+        whole_house.clean_up(before)
+        whole_house.check_same(before)
+    except (AssertionError, exception.VolumeRBDError):
+        whole_house.scrub(before)
+        raise
+
+
+@pytest.fixture
+def proxy(house: House) -> Iterator[Proxy]:
+    """A Glance that can be slow, broken or away."""
+    with Proxy(house.sandbox.env()['GLANCE']) as made:
+        yield made
+
+
+@pytest.fixture(scope='session')
+def other_cluster(tmp_path_factory: pytest.TempPathFactory
+                  ) -> Iterator[Sandbox]:
+    """A second cluster, with another fsid."""
+    with Sandbox('second', tmp_path_factory.mktemp('second'),
+                 options=Options(ceph_only=True)) as made:
+        yield made

@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decision table of create_from_image, row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.plan_facts import (
+    ALL_STRATEGIES,
+    FSID,
+    GIB,
+    IMAGE_ID,
+    OTHER_FSID,
+    create_facts,
+    place,
+    url,
+)
+from volume_rbd import exception, model, plan
+from volume_rbd.plan import Reason, Strategy
+
+ENCRYPTED = {'cinder_encryption_key_id': 'k'}
+NOWHERE = plan.LocationFacts('http://example.org/x', problem=Reason.NOT_RBD)
+BROKEN = plan.LocationFacts('rbd://x', problem=Reason.MALFORMED_LOCATION)
+
+
+def test_an_image_in_the_same_cluster_is_cloned() -> None:
+    decided = plan.plan_create(create_facts())
+    assert decided.strategy is Strategy.CLONE
+    assert decided.reason is Reason.SAME_CLUSTER
+    assert decided.source == model.SnapSpec('images', IMAGE_ID, 'snap')
+    assert decided.ruled_out == ()
+    assert decided.size_bytes == GIB
+    assert decided.operation is plan.Operation.CREATE_FROM_IMAGE
+
+
+def test_a_clone_that_cannot_be_made_is_followed_by_a_download() -> None:
+    assert plan.plan_create(create_facts()).choices[1] == plan.Choice(
+        Strategy.DOWNLOAD, Reason.CLONE_FAILED)
+
+
+#: Every row: the one thing that is different, and the reason it gives.
+DOWNLOADED: list[tuple[dict[str, Any], Reason]] = [
+    ({'image_properties': ENCRYPTED}, Reason.ENCRYPTED_IMAGE),
+    ({'locations': (place(size_bytes=0),)}, Reason.EMPTY_IMAGE),
+    ({'locations': ()}, Reason.NO_LOCATION),
+    ({'locations': (NOWHERE,)}, Reason.NOT_RBD),
+    ({'locations': (BROKEN,)}, Reason.MALFORMED_LOCATION),
+    *(({'locations': (place(problem=problem),)}, problem) for problem in (
+        Reason.OTHER_CLUSTER, Reason.FOREIGN_LOCATION,
+        Reason.MISSING_SNAPSHOT, Reason.SNAPSHOT_DENIED,
+        Reason.SNAPSHOT_UNREADABLE, Reason.STORES_FORBIDDEN,
+        Reason.STORES_NOT_CONFIGURED, Reason.STORES_BROKEN)),
+]
+
+
+@pytest.mark.parametrize(('change', 'reason'), DOWNLOADED,
+                         ids=[reason.value for _, reason in DOWNLOADED])
+def test_an_image_that_must_not_be_cloned_is_downloaded(
+        change: dict[str, Any], reason: Reason) -> None:
+    decided = plan.plan_create(create_facts(**change))
+    assert [choice.strategy for choice in decided.choices] == [
+        Strategy.DOWNLOAD]
+    assert decided.reason is reason
+    assert plan.SENTENCES[reason] in decided.sentence
+    assert decided.ruled_out == (plan.Choice(Strategy.CLONE, reason),)
+    assert decided.source is None
+
+
+COPIED: list[tuple[dict[str, Any], Reason]] = [
+    ({'flatten_wanted': True}, Reason.INDEPENDENCE_WANTED),
+    ({'max_clone_depth': 0}, Reason.DEPTH_REACHED),
+    ({'max_clone_depth': 5, 'locations': (place(depth=5),)},
+     Reason.DEPTH_REACHED),
+]
+
+
+@pytest.mark.parametrize(('change', 'reason'), COPIED)
+def test_where_policy_forbids_a_clone_a_copy_is_wanted_and_a_download_done(
+        change: dict[str, Any], reason: Reason) -> None:
+    decided = plan.plan_create(create_facts(**change))
+    assert [choice.strategy for choice in decided.choices] == [
+        Strategy.DOWNLOAD]
+    assert decided.reason is reason
+    assert decided.ruled_out == (
+        plan.Choice(Strategy.CLONE, reason),
+        plan.Choice(Strategy.COPY, Reason.NOT_IN_THIS_RELEASE))
+
+
+@pytest.mark.parametrize(('change', 'reason'), COPIED)
+def test_a_release_with_copy_will_copy_first(change: dict[str, Any],
+                                             reason: Reason) -> None:
+    decided = plan.plan_create(create_facts(built=ALL_STRATEGIES, **change))
+    assert decided.choices == (plan.Choice(Strategy.COPY, reason),
+                               plan.Choice(Strategy.DOWNLOAD, reason))
+    assert decided.ruled_out == (plan.Choice(Strategy.CLONE, reason),)
+
+
+CONVERTED: list[tuple[dict[str, Any], Reason, str]] = [
+    ({'image_disk_format': 'qcow2'}, Reason.NOT_RAW, 'disk_format qcow2'),
+    ({'image_disk_format': None}, Reason.NOT_RAW, 'disk_format None'),
+    ({'image_disk_format': 'luks'}, Reason.NOT_RAW, 'disk_format luks'),
+    ({'image_container_format': 'ova'}, Reason.NOT_BARE,
+     'container_format ova'),
+    ({'image_container_format': None}, Reason.NOT_BARE,
+     'container_format None'),
+]
+
+
+@pytest.mark.parametrize(('change', 'reason', 'detail'), CONVERTED)
+def test_what_needs_a_conversion_is_refused_with_the_way_out(
+        change: dict[str, Any], reason: Reason, detail: str) -> None:
+    with pytest.raises(exception.NotSupported) as caught:
+        plan.plan_create(create_facts(**change))
+    assert plan.SENTENCES[reason] in caught.value.message
+    assert detail in caught.value.message
+    assert 'convert' in caught.value.message
+    assert 'qemu-img convert' in caught.value.remedy
+
+
+@pytest.mark.parametrize(('change', 'reason', 'detail'), CONVERTED)
+def test_a_release_with_convert_will_convert(
+        change: dict[str, Any], reason: Reason, detail: str) -> None:
+    decided = plan.plan_create(create_facts(built=ALL_STRATEGIES, **change))
+    assert decided.choices == (
+        plan.Choice(Strategy.CONVERT, reason, detail),)
+    assert decided.sentence.endswith(f'({detail})')
+
+
+# -- what comes first ---------------------------------------------------------
+
+#: Each obstacle, the one that is told first being first.
+OBSTACLES: list[tuple[Reason, dict[str, Any]]] = [
+    (Reason.NOT_BARE, {'image_container_format': 'ova'}),
+    (Reason.NOT_RAW, {'image_disk_format': 'qcow2'}),
+    (Reason.ENCRYPTED_IMAGE, {'image_properties': ENCRYPTED}),
+    (Reason.NO_LOCATION, {'locations': ()}),
+    (Reason.EMPTY_IMAGE, {'locations': (place(size_bytes=0, depth=5),)}),
+    (Reason.INDEPENDENCE_WANTED, {'flatten_wanted': True}),
+    (Reason.DEPTH_REACHED, {'locations': (place(depth=5),)}),
+]
+
+
+@pytest.mark.parametrize('first', range(len(OBSTACLES)),
+                         ids=[reason.value for reason, _ in OBSTACLES])
+def test_of_several_obstacles_the_most_basic_is_told(first: int) -> None:
+    changes: dict[str, Any] = {}
+    for _, change in reversed(OBSTACLES[first:]):
+        changes.update(change)
+    decided = plan.plan_create(create_facts(built=ALL_STRATEGIES, **changes))
+    assert decided.reason is OBSTACLES[first][0]
+
+
+def test_a_good_location_is_found_behind_bad_ones() -> None:
+    decided = plan.plan_create(create_facts(locations=(
+        NOWHERE, BROKEN, place(problem=Reason.FOREIGN_LOCATION),
+        place(pool='images2'))))
+    assert decided.source == model.SnapSpec('images2', IMAGE_ID, 'snap')
+
+
+def test_of_two_good_locations_the_shallower_one_is_cloned() -> None:
+    decided = plan.plan_create(create_facts(locations=(
+        place(pool='deep', depth=3), place(pool='flat', depth=1))))
+    assert decided.source is not None
+    assert decided.source.pool == 'flat'
+
+
+def test_of_two_equal_locations_the_first_one_is_cloned() -> None:
+    decided = plan.plan_create(create_facts(locations=(
+        place(pool='one'), place(pool='two'))))
+    assert decided.source is not None
+    assert decided.source.pool == 'one'
+
+
+def test_a_problem_in_rbd_says_more_than_a_location_elsewhere() -> None:
+    decided = plan.plan_create(create_facts(locations=(
+        NOWHERE, place(problem=Reason.SNAPSHOT_DENIED))))
+    assert decided.reason is Reason.SNAPSHOT_DENIED
+
+
+@pytest.mark.parametrize(('depth', 'limit', 'is_cloned'), [
+    (0, 0, False), (0, 1, True), (1, 1, False), (4, 5, True), (5, 5, False),
+    (9, 5, False)])
+def test_a_clone_is_one_deeper_than_its_image(depth: int, limit: int,
+                                              is_cloned: bool) -> None:
+    decided = plan.plan_create(create_facts(
+        max_clone_depth=limit, locations=(place(depth=depth),)))
+    assert (decided.strategy is Strategy.CLONE) is is_cloned
+
+
+# -- no way can help ----------------------------------------------------------
+
+@pytest.mark.parametrize('status', [
+    'queued', 'saving', 'importing', 'uploading', 'deactivated', 'killed',
+    'deleted', 'pending_delete', '', 'ACTIVE'])
+def test_an_image_that_is_not_active_is_refused(status: str) -> None:
+    with pytest.raises(exception.GlanceImageNotUsable, match=IMAGE_ID):
+        plan.plan_create(create_facts(image_status=status))
+
+
+def test_that_the_image_is_not_active_is_told_before_its_format() -> None:
+    with pytest.raises(exception.GlanceImageNotUsable):
+        plan.plan_create(create_facts(
+            image_status='queued', image_disk_format='qcow2',
+            size_bytes=1, max_volume_bytes=0))
+
+
+def test_a_volume_smaller_than_the_image_is_refused() -> None:
+    with pytest.raises(exception.InvalidSize) as caught:
+        plan.plan_create(create_facts(size_bytes=GIB,
+                                      image_size_bytes=GIB + 1))
+    assert '2 GiB' in caught.value.remedy
+
+
+def test_a_volume_smaller_than_the_disk_inside_is_refused() -> None:
+    with pytest.raises(exception.InvalidSize, match='needs 5 GiB'):
+        plan.plan_create(create_facts(size_bytes=4 * GIB,
+                                      image_virtual_size_bytes=5 * GIB))
+
+
+def test_a_volume_smaller_than_the_snapshot_is_refused() -> None:
+    """An image registered by location has the snapshot's size whatever its
+    record says."""
+    with pytest.raises(exception.InvalidSize, match='needs 3 GiB'):
+        plan.plan_create(create_facts(
+            size_bytes=2 * GIB, locations=(place(size_bytes=3 * GIB),)))
+
+
+def test_the_size_of_a_location_that_is_not_trusted_does_not_count() -> None:
+    decided = plan.plan_create(create_facts(
+        size_bytes=GIB, locations=(place(
+            size_bytes=9 * GIB, problem=Reason.FOREIGN_LOCATION),)))
+    assert decided.size_bytes == GIB
+
+
+def test_a_volume_smaller_than_min_disk_is_refused() -> None:
+    with pytest.raises(exception.InvalidSize, match='needs 20 GiB'):
+        plan.plan_create(create_facts(size_bytes=19 * GIB,
+                                      image_min_disk_gib=20))
+
+
+@pytest.mark.parametrize(('changes', 'gib'), [
+    ({'image_size_bytes': GIB}, 1),
+    ({'image_size_bytes': GIB + 1}, 2),
+    ({'image_size_bytes': 0, 'locations': ()}, 1),
+    ({'image_size_bytes': None, 'locations': ()}, 1),
+    ({'image_min_disk_gib': 7}, 7),
+    ({'image_virtual_size_bytes': 3 * GIB}, 3),
+    ({'locations': (place(size_bytes=4 * GIB),)}, 4),
+])
+def test_a_volume_without_a_size_gets_what_the_image_needs(
+        changes: dict[str, Any], gib: int) -> None:
+    decided = plan.plan_create(create_facts(size_bytes=None, **changes))
+    assert decided.size_bytes == gib * GIB
+
+
+def test_a_larger_volume_is_made_as_large_as_asked() -> None:
+    assert plan.plan_create(
+        create_facts(size_bytes=9 * GIB)).size_bytes == 9 * GIB
+
+
+@pytest.mark.parametrize('size', [0, -GIB])
+def test_a_size_that_is_not_positive_is_refused_not_defaulted(size: int
+                                                              ) -> None:
+    with pytest.raises(exception.InvalidSize):
+        plan.plan_create(create_facts(size_bytes=size))
+
+
+def test_a_volume_over_the_quota_is_refused() -> None:
+    facts = create_facts(size_bytes=3 * GIB, max_volume_bytes=2 * GIB)
+    with pytest.raises(exception.QuotaExceeded) as caught:
+        plan.plan_create(facts)
+    assert 'per_volume_gigabytes' in str(caught.value)
+
+
+def test_a_volume_just_within_the_quota_is_made() -> None:
+    decided = plan.plan_create(create_facts(size_bytes=2 * GIB,
+                                            max_volume_bytes=2 * GIB))
+    assert decided.size_bytes == 2 * GIB
+
+
+def test_an_image_that_needs_more_than_the_quota_is_refused() -> None:
+    with pytest.raises(exception.QuotaExceeded):
+        plan.plan_create(create_facts(image_min_disk_gib=3,
+                                      max_volume_bytes=2 * GIB))
+
+
+def test_too_small_is_told_before_over_the_quota() -> None:
+    with pytest.raises(exception.InvalidSize):
+        plan.plan_create(create_facts(size_bytes=GIB, image_min_disk_gib=3,
+                                      max_volume_bytes=0))
+
+
+# -- whom to trust ------------------------------------------------------------
+
+STORES = (model.StoreInfo('rbd1', 'rbd', pool='images', fsid=FSID),
+          model.StoreInfo('rbd2', 'rbd', pool='ssd images', fsid=None),
+          model.StoreInfo('far', 'rbd', pool='far', fsid=OTHER_FSID),
+          model.StoreInfo('file', 'file', pool='files', fsid=FSID))
+
+
+def _judge(text: str, pools: tuple[str, ...] = ()) -> plan.LocationFacts:
+    return plan.judge_location(text, IMAGE_ID, FSID, STORES, pools)
+
+
+@pytest.mark.parametrize('text', [
+    url(), url(pool='ssd images'), url(snapshot='other'),
+    url(snapshot='snap?x=1#y'),
+    f'rbd://{FSID}/%69mages/{IMAGE_ID}/snap',
+])
+def test_a_location_in_a_stores_pool_named_after_the_image_is_trusted(
+        text: str) -> None:
+    judged = _judge(text)
+    assert judged.problem is None
+    assert judged.location == model.RBDLocation.from_url(text)
+
+
+def test_a_configured_pool_is_trusted_where_glance_tells_nothing() -> None:
+    judged = plan.judge_location(url(), IMAGE_ID, FSID, (), ('images',))
+    assert judged.problem is None
+
+
+def test_nothing_is_trusted_where_nobody_tells_the_pools() -> None:
+    judged = plan.judge_location(url(), IMAGE_ID, FSID, ())
+    assert judged.problem is Reason.FOREIGN_LOCATION
+
+
+@pytest.mark.parametrize(('text', 'problem'), [
+    # another cluster, even with the right pool and name
+    (url(fsid=OTHER_FSID), Reason.OTHER_CLUSTER),
+    (url(fsid=FSID.upper() + 'x'), Reason.OTHER_CLUSTER),
+    (url(fsid='*'), Reason.OTHER_CLUSTER),
+    # another pool
+    (url(pool='volumes'), Reason.FOREIGN_LOCATION),
+    (url(pool='Images'), Reason.FOREIGN_LOCATION),
+    (url(pool='images '), Reason.FOREIGN_LOCATION),
+    (url(pool='ssd%20images'), Reason.FOREIGN_LOCATION),
+    # a pool of a store that is not RBD, or of another cluster
+    (url(pool='files'), Reason.FOREIGN_LOCATION),
+    (url(pool='far'), Reason.FOREIGN_LOCATION),
+    # not named after the image
+    (url(image='volume-of-somebody-else'), Reason.FOREIGN_LOCATION),
+    (url(image=IMAGE_ID.upper()), Reason.FOREIGN_LOCATION),
+    (url(image=IMAGE_ID + '\u200b'), Reason.FOREIGN_LOCATION),
+    (url(image=IMAGE_ID.replace('8', '８')), Reason.FOREIGN_LOCATION),
+    (f'rbd://{FSID}/images/{IMAGE_ID}%20/snap', Reason.FOREIGN_LOCATION),
+    (f'rbd://{FSID}/images?x/{IMAGE_ID}/snap', Reason.FOREIGN_LOCATION),
+    # a namespace cannot be expressed, five parts try
+    (f'rbd://{FSID}/images/ns/{IMAGE_ID}/snap', Reason.MALFORMED_LOCATION),
+    (f'rbd://{FSID}/images/{IMAGE_ID}', Reason.MALFORMED_LOCATION),
+    # an encoded separator names something else once parts are joined
+    (f'rbd://{FSID}/images%2Fns/{IMAGE_ID}/snap', Reason.MALFORMED_LOCATION),
+    (f'rbd://{FSID}/images/{IMAGE_ID}%2Fx/snap', Reason.MALFORMED_LOCATION),
+    (f'rbd://{FSID}/images/{IMAGE_ID}@x/snap', Reason.MALFORMED_LOCATION),
+    (f'rbd://{FSID}/images/{IMAGE_ID}/snap%40x', Reason.MALFORMED_LOCATION),
+    # empty parts
+    (f'rbd:///images/{IMAGE_ID}/snap', Reason.MALFORMED_LOCATION),
+    (f'rbd://{FSID}//{IMAGE_ID}/snap', Reason.MALFORMED_LOCATION),
+    (f'rbd://{FSID}/images//snap', Reason.MALFORMED_LOCATION),
+    (f'rbd://{FSID}/images/{IMAGE_ID}/', Reason.MALFORMED_LOCATION),
+    # another scheme
+    (f'RBD://{FSID}/images/{IMAGE_ID}/snap', Reason.NOT_RBD),
+    (f' rbd://{FSID}/images/{IMAGE_ID}/snap', Reason.NOT_RBD),
+    ('file:///var/lib/glance/images/x', Reason.NOT_RBD),
+    ('swift+https://example.org/c/o', Reason.NOT_RBD),
+    ('cinder://store/volume', Reason.NOT_RBD),
+    ('', Reason.NOT_RBD),
+])
+def test_a_location_that_its_owner_may_have_written_is_not_trusted(
+        text: str, problem: Reason) -> None:
+    assert _judge(text).problem is problem
+
+
+def test_a_configured_pool_does_not_make_another_name_trusted() -> None:
+    judged = _judge(url(pool='volumes', image='volume-1'), ('volumes',))
+    assert judged.problem is Reason.FOREIGN_LOCATION
+
+
+def test_a_configured_pool_does_not_make_another_cluster_trusted() -> None:
+    judged = _judge(url(fsid=OTHER_FSID, pool='volumes'), ('volumes',))
+    assert judged.problem is Reason.OTHER_CLUSTER
+
+
+@pytest.mark.parametrize('fsid', [OTHER_FSID, '', 'x'])
+def test_a_stores_pool_counts_only_for_its_own_cluster(fsid: str) -> None:
+    stores = (model.StoreInfo('s', 'rbd', pool='images', fsid=fsid),)
+    assert plan.judge_location(url(), IMAGE_ID, FSID, stores
+                               ).problem is Reason.FOREIGN_LOCATION
