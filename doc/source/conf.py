@@ -4,12 +4,14 @@
 import logging
 import pathlib
 import sys
+from importlib import metadata
 
 _HERE = pathlib.Path(__file__).parent
 _ROOT = _HERE.parents[1]
 sys.path[:0] = [str(_HERE / '_ext'), str(_ROOT)]
 
 project = 'volume_rbd'
+version = release = metadata.version('volume-rbd')
 extensions = [
     'openstackdocstheme',
     'oslo_config.sphinxext',
@@ -29,9 +31,12 @@ html_theme_options = {
     'show_other_versions': False,
     'sidebar_mode': 'toctree',
 }
+html_static_path = ['_static']
+html_css_files = ['house.css']
 html_copy_source = False
 html_show_sourcelink = False
 openstackdocs_auto_name = False
+openstackdocs_auto_version = False  # pbr's way needs a git checkout
 openstackdocs_bug_project = ''
 openstackdocs_pdf_link = False
 openstackdocs_repo_name = ''

@@ -145,12 +145,10 @@ class Bench:
             self.fast.volumes.create(
                 model.VolumeSpec(volume, size_gib * model.GIB))
             self._fill(volume, size_gib * model.GIB // 2)
-            child = subprocess.run(
-                [sys.executable, '-W', 'ignore', '-m',
-                 'tests.benchmark.memory', volume],
-                env={**os.environ, **self.sandbox.env('member')},
-                capture_output=True, text=True, check=True)
-            found[name] = json.loads(child.stdout)
+            image_id, upload = self._in_child(volume)
+            _, download = self._in_child(volume, image_id)
+            found[name] = {'upload': upload, 'download': download}
+            self.glance.delete_image(image_id)
             self.fast.volumes.delete(volume)
         return {'grown_mib': found, 'target': 'at most 128'}
 
@@ -170,6 +168,15 @@ class Bench:
         return {'image': '1 GiB full', 'active_seconds': round(active, 2),
                 'hashed_seconds': round(hashed, 2),
                 'mib_per_second': round(1024 / (hashed - active))}
+
+    def _in_child(self, *arguments: str) -> tuple[str, float]:
+        child = subprocess.run(
+            [sys.executable, '-W', 'ignore', '-m', 'tests.benchmark.memory',
+             *arguments],
+            env={**os.environ, **self.sandbox.env('member')},
+            capture_output=True, text=True, check=True)
+        image_id, grown_mib = json.loads(child.stdout)
+        return image_id, grown_mib
 
     # -- helpers -------------------------------------------------------------
     def _upload(self, driver: RBDDriver, name: str) -> float:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In a process of its own: upload one volume and create from the result
-through Glance; print by how many MiB the peak of memory has grown."""
+"""In a process of its own: upload one volume through Glance, or create one
+from an image by download; print the image's id and by how many MiB the peak
+of memory has grown."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import pathlib
 import sys
 
 from volume_rbd import manager, model
+from volume_rbd.driver import RBDDriver
 from volume_rbd.driver.images import ImageRequest
 
 
@@ -23,7 +25,7 @@ def reset_peak() -> None:
     pathlib.Path('/proc/self/clear_refs').write_text('5')
 
 
-def main(volume: str) -> None:
+def main(volume: str, image_id: str | None = None) -> None:
     with manager.VolumeManager() as volumes:
         driver = volumes.backend('ceph')
         glance = volumes.glance()
@@ -32,23 +34,28 @@ def main(volume: str) -> None:
         warm = driver.images.upload(model.VolumeSpec('bench-warm'),
                                     ImageRequest('warm', store_id='file'))
         driver.volumes.delete('bench-warm')
-        grown = {}
+        glance.delete_image(str(warm.values['image_id']))
         reset_peak()
         before = memory_mib('VmRSS')
-        made = driver.images.upload(model.VolumeSpec(volume),
-                                    ImageRequest('memory', store_id='file'))
-        grown['upload'] = round(memory_mib('VmHWM') - before, 1)
-        reset_peak()
-        before = memory_mib('VmRSS')
-        result = driver.images.create(model.VolumeSpec(f'{volume}-2'),
-                                      str(made.values['image_id']))
-        assert result.strategy == 'download', result.sentence
-        grown['download'] = round(memory_mib('VmHWM') - before, 1)
-        driver.volumes.delete(f'{volume}-2')
-        for upload in (warm, made):
-            glance.delete_image(str(upload.values['image_id']))
-    sys.stdout.write(json.dumps(grown))
+        if image_id is None:
+            image_id = upload(driver, volume)
+        else:
+            download(driver, f'{volume}-2', image_id)
+        grown = round(memory_mib('VmHWM') - before, 1)
+    sys.stdout.write(json.dumps([image_id, grown]))
+
+
+def upload(driver: RBDDriver, volume: str) -> str:
+    made = driver.images.upload(model.VolumeSpec(volume),
+                                ImageRequest('memory', store_id='file'))
+    return str(made.values['image_id'])
+
+
+def download(driver: RBDDriver, volume: str, image_id: str) -> None:
+    result = driver.images.create(model.VolumeSpec(volume), image_id)
+    assert result.strategy == 'download', result.sentence
+    driver.volumes.delete(volume)
 
 
 if __name__ == '__main__':
-    main(sys.argv[1])
+    main(*sys.argv[1:])

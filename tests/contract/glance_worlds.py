@@ -8,6 +8,7 @@ test may do to it: make what a location names, break a stored image.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import subprocess
 import time
@@ -214,7 +215,7 @@ class Maker:
 
     def delete_all(self) -> None:
         for glance, image_id in reversed(self._made):
-            wait_until(lambda g=glance, i=image_id: _is_deleted(g, i))
+            wait_until(functools.partial(_is_deleted, glance, image_id))
 
 
 def _is_deleted(glance: Glance, image_id: str) -> bool:

@@ -104,7 +104,7 @@ def test_an_error_of_the_source_ends_the_upload_and_surfaces(
     image_id = images.queued(glance_world.member)
     with pytest.raises(type(error), match='the source broke') as caught:
         glance_world.member.upload(
-            image_id, BrokenSource(9 * MIB, error),  # type: ignore[arg-type]
+            image_id, BrokenSource(9 * MIB, error),
             size_bytes=20 * MIB, store_id=store_id)
     assert caught.value is error
     _expect_no_data(glance_world, image_id)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterable, Mapping
-from typing import BinaryIO
 
 from tests.fakes.glance_server import (
     FILE,
@@ -26,6 +25,7 @@ from tests.fakes.glance_server import (
     now,
 )
 from volume_rbd import exception, model
+from volume_rbd.glance.interface import Readable
 
 __all__ = ['FILE', 'FSID', 'RBD', 'FakeGlance', 'GlanceServer']
 
@@ -88,7 +88,7 @@ class FakeGlance:
                 'use.')
         del self.server.records[image_id]
 
-    def upload(self, image_id: str, data: BinaryIO, *, size_bytes: int,
+    def upload(self, image_id: str, data: Readable, *, size_bytes: int,
                store_id: str | None = None) -> None:
         self.server.check('upload')
         record = self._own(image_id)
@@ -222,7 +222,7 @@ class FakeGlance:
                 'Locations can only be added to a queued image.')
 
 
-def _read_all(data: BinaryIO, size_bytes: int) -> bytes:
+def _read_all(data: Readable, size_bytes: int) -> bytes:
     pieces = []
     left = size_bytes
     while left:

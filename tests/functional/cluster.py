@@ -142,6 +142,15 @@ class Cluster:
         with self.open(pool, name, snapshot, read_only=True) as image:
             return content.digest(_data(image))
 
+    def remove(self, pool: str, name: str) -> None:
+        """With its snapshots, protected ones too."""
+        with self.open(pool, name) as image:
+            for found in list(image.list_snaps()):
+                if image.is_protected_snap(found['name']):
+                    image.unprotect_snap(found['name'])
+                image.remove_snap(found['name'])
+        self._rbd.RBD().remove(self.ioctx(pool), name)
+
     # -- everything --------------------------------------------------------
     def describe(self) -> set[str]:
         """Everything in the three pools, a line each."""

@@ -132,6 +132,10 @@ class StoringServer(GlanceServer):
             image.protect_snapshot(model.GLANCE_SNAPSHOT)
         super().keep(record, store, data)
         record.data = None
+        # Its own fsid it knows, also where it does not tell it.
+        record.urls = (model.RBDLocation(
+            self.ceph.fsid, store.pool or '', record.image.id,
+            model.GLANCE_SNAPSHOT).url,)
 
     def drop(self, record: Record) -> None:
         """Remove a deleted image's data as glance_store does."""
@@ -199,8 +203,8 @@ class OnStep(progress.Cancellable):
     :param actions: title of a step to what is done.
     """
 
-    def __init__(self, actions: Mapping[str, Callable[[], object]] | None = None
-                 ) -> None:
+    def __init__(self, actions: Mapping[str, Callable[[], object]] | None
+                 = None) -> None:
         super().__init__()
         self.steps: list[str] = []
         self._actions = actions or {}
@@ -234,6 +238,7 @@ class World:
         # The documented caps for clones: Glance may read the volumes.
         self.ceph.caps['glance'] = {'images': 'rw', 'volumes': 'r'}
         self.cluster = self.ceph.cluster('cinder')
+        self._address = self.cluster.address
         self.server = StoringServer(self.ceph, **knobs)
         self.glance = StoringGlance(self.server)
         self.config = opts.BackendConfig(
@@ -253,7 +258,7 @@ class World:
 
     def trace(self) -> None:
         """From here on, what the driver calls is remembered."""
-        self.ceph.traced.add(self.cluster.address)
+        self.ceph.traced.add(self._address)
         self.ceph.calls.clear()
         self.server.calls.clear()
 

@@ -21,7 +21,7 @@ from volume_rbd.flows.base import Task, Tools
 
 NAME = plan.Operation.CREATE_FROM_IMAGE.value
 
-_CHUNK_BYTES = 4 * model.MIB
+_CHUNK_BYTES = 1 * model.MIB
 
 
 def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
@@ -77,6 +77,7 @@ class CloneImage(Task):
                     remedy='Ask for a larger volume.')
             if volume.size_bytes < size_bytes:
                 volume.resize(size_bytes)
+            self.tools.report.check()  # no step follows that would
 
     def revert(self, volume_name: str, result: object, **kwargs: Any) -> None:
         if self.was_done(result):

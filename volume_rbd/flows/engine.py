@@ -57,19 +57,48 @@ def _kept(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], job: str,
     if connection == 'memory':
         yield engines.load(flow, **options)
         return
-    backend = backends.fetch({'connection': connection})
+    backend = _open_backend(connection)
     book = models.LogBook(f'volume_rbd.{job}')
     detail = models.FlowDetail(flow.name, uuid=job)
     book.add(detail)
     with contextlib.closing(backend), \
             contextlib.closing(backend.get_connection()) as records:
-        records.upgrade()
-        records.save_logbook(book)
+        _begin_record(records, book)
         try:
             yield engines.load(flow, flow_detail=detail, book=book,
                                backend=backend, **options)
         finally:
             records.destroy_logbook(book.uuid)
+
+
+def _begin_record(records: Any, book: models.LogBook) -> None:
+    """:raises Unavailable: nothing was begun."""
+    try:
+        records.upgrade()
+        records.save_logbook(book)
+    except Exception as error:
+        raise exception.Unavailable(
+            'The record of this operation cannot be written: '
+            f'{type(error).__name__}.',
+            remedy='Check that what flow_connection names is there and may '
+                   'be written.') from error
+
+
+def _open_backend(connection: str) -> Any:
+    """:raises ConfigurationError: taskflow knows no such connection."""
+    scheme, _, path = connection.partition('://')
+    conf = {'connection': connection}
+    if scheme in ('dir', 'file'):
+        conf['path'] = path  # taskflow does not take it from the URL
+    try:
+        return backends.fetch(conf)
+    except Exception as error:
+        # Not the connection itself: it may hold a password.
+        raise exception.ConfigurationError(
+            f'flow_connection ({scheme}) cannot be opened: '
+            f'{type(error).__name__}.',
+            remedy='Use memory, dir:///PATH, mysql+pymysql://… or '
+                   'postgresql://…') from error
 
 
 def _first_error(wrapped: taskflow_exceptions.WrappedFailure

@@ -123,6 +123,8 @@ class Register(Task):
     def execute(self, image_id: str, fsid: str, store_pool: str) -> str:
         url = model.RBDLocation(fsid, store_pool, image_id,
                                 model.GLANCE_SNAPSHOT).url
+        # From here on there is no way back.
+        self.tools.report.check()
         try:
             self._register(image_id, url)
         except exception.ApiNotImplemented as error:
@@ -147,7 +149,7 @@ class Register(Task):
                 self.tools.glance.register_location(image_id, url)
                 return
             except exception.GlanceConflict:
-                if is_unclear or self._is_active_with(image_id, url):
+                if self._was_taken(image_id, url, is_unclear):
                     return
                 raise
             except exception.GlanceUnavailable as error:
@@ -170,15 +172,18 @@ class Register(Task):
                 exception.InvalidInput) as error:
             raise _refused(reason, error) from None
         except exception.GlanceConflict:
-            if not self._is_active_with(image_id, url):
+            if not self._was_taken(image_id, url, False):
                 raise
         except exception.GlanceUnavailable as error:
             _without_answer(image_id, error)
 
-    def _is_active_with(self, image_id: str, url: str) -> bool:
+    def _was_taken(self, image_id: str, url: str, is_unclear: bool) -> bool:
+        """Whether a 409 says that Glance has taken *url* already; an image
+        that is active may have somebody else's data."""
         image = self.tools.glance.get_image(image_id)
-        return (image.status == 'active'
-                and url in self.tools.glance.get_locations(image_id))
+        if image.status == 'active':
+            return url in self.tools.glance.get_locations(image_id)
+        return is_unclear
 
 
 def _without_answer(image_id: str, error: exception.GlanceUnavailable

@@ -66,7 +66,7 @@ def error_of(item: failure.Failure) -> BaseException | None:
         error: BaseException = item.exception
         return error
     names = list(item)
-    return exception.from_name(names[0], tuple(item.exc_args or ())
+    return exception.from_name(names[0], tuple(item.exception_args or ())
                                ) if names else None
 
 

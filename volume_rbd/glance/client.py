@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 from oslo_log import log as logging
 
@@ -16,6 +16,7 @@ from volume_rbd.glance import creation, errors, images
 from volume_rbd.glance import download as downloads
 from volume_rbd.glance import session as sessions
 from volume_rbd.glance import upload as uploads
+from volume_rbd.glance.interface import Readable
 
 LOG = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class GlanceClient:
             if attempts == 1:
                 raise
 
-    def upload(self, image_id: str, data: BinaryIO, *, size_bytes: int,
+    def upload(self, image_id: str, data: Readable, *, size_bytes: int,
                store_id: str | None = None) -> None:
         # The bytes cannot be sent twice, so find out first, by a call that
         # can be repeated, whether the connection and the token still hold.

@@ -10,11 +10,11 @@ removes what it had written.)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from volume_rbd import exception, model
 from volume_rbd.glance import channel as channels
 from volume_rbd.glance import errors
+from volume_rbd.glance.interface import Readable
 
 PIECE_BYTES = 4 * model.MIB
 
@@ -34,7 +34,7 @@ class SourceFailed(Exception):
 class Body:
     """A source as requests sends it: sized, and iterated over only once."""
 
-    def __init__(self, data: BinaryIO, size_bytes: int) -> None:
+    def __init__(self, data: Readable, size_bytes: int) -> None:
         self._data = data
         self._size_bytes = size_bytes
         self._is_used = False
@@ -69,14 +69,14 @@ class Body:
                     self._size_bytes, self._size_bytes - left)
             yield piece
 
-    def _read(self, length: int) -> bytes:
+    def _read(self, length: int) -> bytes | None:
         try:
             return self._data.read(length)
         except BaseException as error:
             raise SourceFailed from error
 
 
-def upload(channel: channels.Channel, image_id: str, data: BinaryIO, *,
+def upload(channel: channels.Channel, image_id: str, data: Readable, *,
            size_bytes: int, store_id: str | None) -> None:
     """Send *data* to the image; returns when Glance has made it active.
 

@@ -54,6 +54,7 @@ def test_the_stream_is_the_disk_whatever_the_reads_and_extents(
     got, at = b'', 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outbound, 'CHUNK_BYTES', chunk)
+        patch.setattr(outbound, '_ZEROS', bytes(chunk))
         with _stream(disk, operations, report) as stream:
             while piece := stream.read(reads[at % len(reads)]):
                 assert len(piece) <= reads[at % len(reads)]
@@ -74,19 +75,32 @@ def test_the_stream_is_the_disk_whatever_the_reads_and_extents(
 
 @given(layouts)
 @settings(deadline=None)
-def test_readall_gives_the_whole_disk(lengths: list[tuple[bool, int]]
-                                      ) -> None:
+def test_reads_without_a_size_give_one_piece_after_the_other(
+        lengths: list[tuple[bool, int]]) -> None:
     disk = _disk(lengths)
     with _stream(disk) as stream:
-        assert stream.read() == disk.data
+        pieces = list(iter(stream.read, b''))
+    assert b''.join(pieces) == disk.data
+    assert len(pieces) == len(lengths)
+    with _stream(disk) as stream:
+        assert stream.readall() == disk.data
+
+
+def test_no_read_gives_more_than_a_chunk_of_a_hole() -> None:
+    disk = MemoryDisk(0, [Extent(0, 8 * TIB, False)])
+    with _stream(disk) as stream:
+        assert stream.read() == bytes(CHUNK)
+        assert stream.read(2 * CHUNK) == bytes(CHUNK)
 
 
 def test_data_is_read_in_chunks_that_end_on_chunk_boundaries() -> None:
-    disk = MemoryDisk(3 * CHUNK, [Extent(0, MIB, False),
-                                  Extent(MIB, 3 * CHUNK - MIB, True)])
+    start = CHUNK // 4
+    disk = MemoryDisk(3 * CHUNK, [Extent(0, start, False),
+                                  Extent(start, 3 * CHUNK - start, True)])
     with _stream(disk) as stream:
-        stream.read(2 * MIB)
-        assert disk.reads == [(MIB, CHUNK - MIB), (CHUNK, CHUNK),
+        stream.read(start + 1)
+        stream.read(1)
+        assert disk.reads == [(start, CHUNK - start), (CHUNK, CHUNK),
                               (2 * CHUNK, CHUNK)]
 
 
@@ -99,10 +113,10 @@ def test_reads_run_ahead_up_to_the_bound() -> None:
 
 
 def test_reads_run_ahead_over_a_hole() -> None:
-    disk = _disk([(False, 1), (True, 1), (False, 1), (True, 1)], MIB)
+    disk = _disk([(False, 1), (True, 1), (False, 1), (True, 1)], 4096)
     with _stream(disk, operations=2) as stream:
         stream.read(1)
-        assert disk.reads == [(MIB, MIB), (3 * MIB, MIB)]
+        assert disk.reads == [(4096, 4096), (3 * 4096, 4096)]
 
 
 def test_nothing_is_read_before_it_is_asked_for() -> None:

@@ -129,7 +129,7 @@ TRIED: list[tuple[Reason, Make, bool]] = [
     (Reason.CLONE_FAILED,
      lambda: _clone_fails(exception.NotSupported('too old')), False),
     (Reason.CLONE_FAILED,
-     lambda: checks.upload(_with_store(pool='elsewhere')), False),
+     lambda: _clone_fails(exception.PoolNotFound('no pool')), False),
     (Reason.LOCATION_API_MISSING,
      lambda: checks.upload(World(has_locations_api=False)), True),
     # admin alone is not enough to register
@@ -158,18 +158,7 @@ TRIED: list[tuple[Reason, Make, bool]] = [
 @pytest.mark.parametrize(('reason', 'make', 'was_made'), TRIED)
 def test_a_clone_that_is_no_way_is_undone_and_the_volume_sent(
         reason: Reason, make: Make, was_made: bool) -> None:
-    operation = make()
-    operation.world.server.stores['images'] = model.StoreInfo(
-        'images', 'rbd', pool='images', fsid=operation.world.ceph.fsid)
-    if operation.world.server.find_store(None).pool == 'elsewhere':
-        operation.world.ceph.pools.append('elsewhere')  # Glance's own
-        operation.world.ceph.caps['glance']['elsewhere'] = 'rw'
-        operation.world.ceph.pools.remove('elsewhere')
-        operation.world.server.stores['rbd'] = dataclasses.replace(
-            operation.world.server.stores['rbd'], pool='elsewhere')
-        _check_missing_pool(operation)
-        return
-    operation.go()
+    operation = make().go()
     operation.check_done()
     result = operation.result
     assert (result.strategy, result.reason) == ('upload', reason)
@@ -180,3 +169,249 @@ def test_a_clone_that_is_no_way_is_undone_and_the_volume_sent(
     assert result.bytes_moved == checks.SIZE
     is_made = 'protect_snapshot' in operation.calls['ceph']
     assert is_made is was_made
+
+
+def test_every_reason_that_only_a_try_finds_is_reached_here() -> None:
+    assert {reason for reason, *_ in TRIED} == (
+        test_plan_properties.RUN_TIME | {Reason.CLONE_FAILED})
+
+
+def test_the_sentence_of_a_fallback_tells_what_was_answered() -> None:
+    operation = _failing('register_location',
+                         exception.InvalidInput('Bad URI.')).go()
+    assert operation.result.sentence == (
+        f'{SENTENCES[Reason.LOCATION_REFUSED]} (Bad URI.)')
+
+
+def test_a_volume_without_layering_is_sent() -> None:
+    operation = checks.upload()
+    for disk in operation.world.ceph.disks.values():
+        disk.features = 0
+    operation.go()
+    operation.check_done()
+    assert operation.result.reason == Reason.CLONE_FAILED
+
+
+@pytest.mark.parametrize('make', [
+    lambda: checks.upload(World(has_locations_api=False, show_locations=True),
+                          allow_legacy_locations=True),
+    lambda: checks.upload(World(show_locations=True),
+                          allow_legacy_locations=True)],
+    ids=['before-2.17', 'now'])
+def test_the_old_way_to_register_is_taken_where_allowed(make: Make) -> None:
+    operation = make()
+    operation.world.glance.fail_next('register_location',
+                                     exception.GlanceForbidden('403'))
+    operation.go()
+    operation.check_done()
+    assert operation.result.strategy == 'clone'
+    assert 'register_location_legacy' in operation.calls['glance']
+
+
+def test_the_old_way_is_never_taken_unasked() -> None:
+    operation = checks.upload(World(has_locations_api=False,
+                                    show_locations=True)).go()
+    assert operation.result.strategy == 'upload'
+    assert 'register_location_legacy' not in operation.calls['glance']
+
+
+# -- something bears the image's name already ---------------------------------
+
+def _occupied(mark: str | None) -> checks.UploadOperation:
+    """The pool has an rbd_image named after the record."""
+    operation = checks.upload(keeps_record=True)
+    images = operation.world.images
+    assert operation.image_id is not None
+    images.create(operation.image_id, 4096)
+    with images.open(operation.image_id) as image:
+        image.create_snapshot(model.GLANCE_SNAPSHOT)
+        image.protect_snapshot(model.GLANCE_SNAPSHOT)
+        if mark is not None:
+            lineage.adopt(image, kind=mark, origin='rbd:x', job='earlier',
+                          state=lineage.PENDING)
+    return operation
+
+
+def test_what_an_earlier_job_of_ours_left_is_reaped_and_the_clone_made(
+        ) -> None:
+    operation = _occupied(lineage.GLANCE_IMAGE).go()
+    operation.check_done()
+    assert operation.result.strategy == 'clone'
+
+
+@pytest.mark.parametrize('mark', [None, lineage.VOLUME])
+def test_what_is_not_our_clone_stops_the_upload(mark: str | None) -> None:
+    operation = _occupied(mark).go()
+    assert isinstance(operation.error, exception.ImageExists)
+    assert 'is not ours' in operation.error.message
+    operation.check_untouched()
+
+
+def test_the_mark_of_another_rbd_image_does_not_make_it_ours() -> None:
+    """A clone made by somebody else inherits the mark of its parent."""
+    operation = checks.upload(keeps_record=True)
+    world = operation.world
+    assert operation.image_id is not None
+    world.images.create('elder', 4096)
+    with world.images.open('elder') as image:
+        lineage.adopt(image, kind=lineage.GLANCE_IMAGE, origin='rbd:x',
+                      job='j', state=lineage.PENDING)
+        image.create_snapshot('s')
+    world.images.clone(model.SnapSpec('images', 'elder', 's'),
+                       operation.image_id)
+    operation.go()
+    assert isinstance(operation.error, exception.ImageExists)
+    operation.check_untouched()
+
+
+def test_a_forged_mark_does_not_break_the_upload() -> None:
+    operation = _occupied(None)
+    with operation.world.images.open(operation.image_id or '') as image:
+        image.set_metadata(lineage.KEY, '{"kind": ["glance_image"]}')
+    operation.go()
+    assert isinstance(operation.error, exception.ImageExists)
+    operation.check_untouched()
+
+
+# -- the record is not as it should be ----------------------------------------
+
+def test_a_conflict_is_success_where_the_image_is_active_with_our_url(
+        ) -> None:
+    """An earlier try was taken and its answer lost."""
+    operation = checks.upload(World(activation_polls=0))
+    operation.world.glance.lost_answers['register_location'] = (
+        exception.GlanceConflict('409'))
+    operation.go()
+    operation.check_done()
+    assert operation.result.strategy == 'clone'
+
+
+@pytest.mark.parametrize('keeps_record', [True, False])
+def test_a_conflict_is_an_error_otherwise(keeps_record: bool) -> None:
+    operation = _failing('register_location', exception.GlanceConflict('409'),
+                         keeps_record=keeps_record).go()
+    assert isinstance(operation.error, exception.GlanceConflict)
+    operation.check_untouched()
+
+
+def test_a_conflict_is_an_error_where_the_image_has_other_data() -> None:
+    operation = checks.upload(keeps_record=True)
+    world = operation.world
+    assert operation.image_id is not None
+    record = world.server.records[operation.image_id]
+
+    def somebody_registers() -> None:
+        record.urls = ('rbd://f/p/i/s',)
+        record.change(status='active', size_bytes=1)
+
+    operation.go(OnStep({'registering the image': somebody_registers}))
+    assert isinstance(operation.error, exception.GlanceConflict)
+    assert world.disks('images') == []
+    assert world.snapshots('volumes', VOLUME) == []
+
+
+def _deleting(operation: checks.UploadOperation) -> Callable[[], None]:
+    def delete() -> None:
+        [image_id] = operation.world.server.records
+        operation.world.glance.delete_image(image_id)
+    return delete
+
+
+@pytest.mark.parametrize('step', ['registering the image',
+                                  'waiting for the image to be active'])
+@pytest.mark.parametrize('keeps_record', [True, False])
+def test_an_image_that_is_deleted_meanwhile_ends_the_upload(
+        step: str, keeps_record: bool) -> None:
+    operation = checks.upload(keeps_record=keeps_record)
+    operation.go(OnStep({step: _deleting(operation)}))
+    assert isinstance(operation.error, (exception.GlanceImageNotFound,
+                                        exception.GlanceImageNotUsable))
+    world = operation.world
+    assert world.server.records == {}
+    assert world.disks('images') == []
+    assert world.snapshots('volumes', VOLUME) == []
+
+
+def test_an_image_over_the_quota_ends_the_upload() -> None:
+    operation = _failing('register_location', exception.QuotaExceeded('413'))
+    operation.go()
+    assert isinstance(operation.error, exception.QuotaExceeded)
+    operation.check_untouched()
+
+
+# -- taken, and no answer in time ---------------------------------------------
+
+@pytest.mark.parametrize('keeps_record', [True, False])
+@pytest.mark.parametrize('clone_format', [1, 2])
+def test_a_registration_that_does_not_end_in_time_stays_pending(
+        keeps_record: bool, clone_format: int) -> None:
+    operation = checks.upload(
+        World(activation_polls=None, clone_format=clone_format),
+        keeps_record=keeps_record).go()
+    assert isinstance(operation.error, exception.RegistrationPending)
+    operation.check_pending()
+    assert 'marked pending' in operation.error.message
+    assert operation.error.remedy
+    world = operation.world
+    [image_id] = world.disks('images')
+    gone = source_snapshot(image_id)
+    assert world.snapshots('volumes', VOLUME) == (
+        [f'[{gone}]'] if clone_format == 2 else [f'{gone}!'])
+
+
+def test_a_pending_image_that_becomes_active_later_is_whole() -> None:
+    operation = checks.upload(World(activation_polls=None)).go()
+    world = operation.world
+    [image_id] = world.disks('images')
+    world.server.records[image_id].polls_left = 0
+    assert world.glance.get_image(image_id).status == 'active'
+    assert world.download(image_id) == operation.data
+
+
+@pytest.mark.parametrize('error', [
+    exception.GlanceUnavailable, exception.GlanceForbidden,
+    exception.GlanceUnauthorized, exception.OperationTimeout, ValueError])
+def test_what_cannot_be_read_after_the_answer_is_never_undone(
+        error: type[Exception]) -> None:
+    """Glance makes it active in the background all the same."""
+    operation = _failing('get_image', error('no'), times=10 ** 4,
+                         keeps_record=True).go()
+    assert isinstance(operation.error, exception.RegistrationPending)
+    operation.check_pending()
+
+
+@pytest.mark.parametrize('error', [
+    exception.GlanceUnavailable, exception.GlanceUnauthorized])
+def test_an_image_that_cannot_be_read_for_a_while_is_read_again(
+        error: type[Exception]) -> None:
+    operation = _failing('get_image', error('no'), times=3).go()
+    operation.check_done()
+    assert operation.result.strategy == 'clone'
+
+
+LEGACY = {'has_locations_api': False, 'show_locations': True}
+
+
+@pytest.mark.parametrize(('method', 'knobs'), [
+    ('register_location', {}), ('register_location_legacy', LEGACY)])
+def test_a_registration_whose_answer_was_lost_is_not_undone(
+        method: str, knobs: dict[str, Any]) -> None:
+    operation = checks.upload(World(**knobs), keeps_record=True,
+                              allow_legacy_locations=bool(knobs))
+    operation.world.glance.lost_answers[method] = (
+        exception.GlanceUnavailable('reset by peer'))
+    operation.go()
+    operation.check_done()
+    assert operation.result.strategy == 'clone'
+
+
+@pytest.mark.parametrize(('method', 'knobs'), [
+    ('register_location', {}), ('register_location_legacy', LEGACY)])
+def test_a_registration_that_was_never_sent_is_undone(
+        method: str, knobs: dict[str, Any]) -> None:
+    error = exception.GlanceUnavailable('no route')
+    error.was_sent = False
+    operation = _failing(method, error, times=10, world=World(**knobs),
+                         allow_legacy_locations=bool(knobs)).go()
+    assert operation.error is error
+    operation.check_untouched()

@@ -280,7 +280,11 @@ def test_an_upload_that_makes_progress_may_outlast_the_timeout() -> None:
 
 def test_an_upload_that_is_not_taken_in_is_given_up() -> None:
     done = threading.Event()
-    with serving(uploading(lambda request: bool(done.wait(30)))) as server:
+
+    def put(request: Request) -> None:
+        done.wait(30)
+
+    with serving(uploading(put)) as server:
         glance = open_client(server.url, timeout_s=1)
         started = time.monotonic()
         with pytest.raises(exception.GlanceUnavailable):

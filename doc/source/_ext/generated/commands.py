@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import pathlib
 from collections.abc import Iterator
 
 from docutils import nodes
@@ -79,8 +80,7 @@ def _arguments(parser: argparse.ArgumentParser) -> str:
             for action in parser._actions if action.help]
     if not rows:
         return ''
-    text = decisions.table(['argument', 'meaning'], '36 64', rows)
-    return text.replace('   :header-rows: 1\n', '')
+    return decisions.table(['argument', 'meaning'], '36 64', rows)
 
 
 def _describe(name: str, target: str) -> Iterator[str]:
@@ -113,6 +113,8 @@ class CommandReference(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         lines: list[str] = []
+        for path in pathlib.Path(main.__file__).parent.glob('*.py'):
+            self.env.note_dependency(str(path))
         for word in self.arguments[0].split():
             found = [name for name in main.COMMANDS
                      if name.split()[0] == word]
@@ -159,6 +161,8 @@ def _errors(code: int) -> list[str]:
 
 class ExitCodes(SphinxDirective):
     def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(main.__file__)
+        self.env.note_dependency(exception.__file__)
         rows = [[f':ref:`{code} <exit-code-{code}>`', sentence,
                  ', '.join(_errors(int(code)))]
                 for code, sentence in described.exit_codes().items()]
@@ -173,6 +177,7 @@ class AuthCaps(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(caps.__file__)
         entity = self.arguments[0]
         wanted = caps.get_client_caps(Options())[entity]
         lines = [f'ceph auth caps {entity}']

@@ -176,7 +176,7 @@ def link(reason: Reason) -> str:
 
 def table(headers: list[str], widths: str, rows: list[list[str]]) -> str:
     """A list-table as text."""
-    lines = ['.. list-table::', '   :header-rows: 1',
+    lines = ['.. list-table::', '   :header-rows: 1', '   :align: left',
              f'   :widths: {widths}', '']
     for row in [headers, *rows]:
         for place, cell in enumerate(row):
@@ -199,6 +199,7 @@ class DecisionTable(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(plan.__file__)
         rows = list({'create': create_rows, 'upload': upload_rows
                      }[self.arguments[0]]())
         lines = []
@@ -221,6 +222,7 @@ class DecisionTable(SphinxDirective):
 
 class ReasonsByTrying(SphinxDirective):
     def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(plan.__file__)
         missing = frozenset(Reason) - reasons_in_tables()
         if missing:
             raise self.error('In no table: ' + ', '.join(sorted(missing)))

@@ -40,6 +40,8 @@ class Described(SphinxDirective):
         raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(plan.__file__)
+        self.env.note_dependency(main.__file__)
         code = self.arguments[0]
         sentence = self.known().get(code)
         if sentence is None:

@@ -14,8 +14,6 @@ from sphinx.util.docutils import SphinxDirective
 
 from generated import decisions
 
-_MOST_IN_A_CELL = 4
-
 
 def _is_flat(value: Any) -> bool:
     return not isinstance(value, Mapping | list)
@@ -56,7 +54,7 @@ def _grid(groups: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _case(name: str, case: Any) -> Iterator[str]:
-    yield f'.. rubric:: {_words(name)}'
+    yield f'.. rubric:: {_words(name).capitalize()}'
     yield ''
     if isinstance(case, list) and case and isinstance(case[0], Mapping):
         yield _rows_of(case)
@@ -79,16 +77,14 @@ def _mapping(case: Mapping[str, Any]) -> Iterator[str]:
         # One level deeper: {'1 GiB': {'upload': 3, 'download': 4}}.
         if isinstance(value, Mapping) and key not in groups and all(
                 isinstance(inner, Mapping) for inner in value.values()):
-            yield f'{_words(key)}:'
+            yield f'{_words(key).capitalize()}:'
             yield ''
             yield _grid(value)
             yield ''
     if flat:
         yield decisions.table(
-            ['', ''], '40 60',
-            [[_words(key), _text(value)] for key, value in flat.items()]
-        ).replace('   :header-rows: 1\n', '').replace('   * - \n     - \n',
-                                                      '')
+            ['figure', 'value'], '40 60',
+            [[_words(key), _text(value)] for key, value in flat.items()])
         yield ''
 
 
@@ -96,10 +92,10 @@ class BenchFigures(SphinxDirective):
     """Single measurements (lists of numbers) stay in the JSON."""
 
     def run(self) -> list[nodes.Node]:
+        self.env.note_reread()  # new files
         folder = pathlib.Path(self.get_source_info()[0]).parent
         lines: list[str] = []
         for path in sorted(folder.glob('*bench*.json')):
-            self.env.note_dependency(str(path))
             lines += self._file(path)
         if not lines:
             lines = ['.. note::', '',

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Release notes by reno; also of an unpacked archive, where reno, which asks
-git, finds nothing."""
+"""Release notes by reno; and where reno, which asks git, finds none, as in an
+unpacked archive, straight from the files."""
 
 from __future__ import annotations
 
@@ -48,17 +48,27 @@ def _from_files() -> Iterator[str]:
                 yield ''
 
 
+def _titles(found: list[nodes.Node]) -> Iterator[nodes.title]:
+    for node in found:
+        yield from node.findall(nodes.title)
+
+
 class Notes(SphinxDirective):
     def run(self) -> list[nodes.Node]:
-        for path in (_ROOT / 'releasenotes/notes').glob('*.yaml'):
-            self.env.note_dependency(str(path))
+        self.env.note_reread()  # new notes, new commits
+        found: list[nodes.Node] = []
         if _has_git():
             directive = sphinxext.ReleaseNotesDirective(
                 self.name, [], {'reporoot': str(_ROOT)}, self.content,
                 self.lineno, self.content_offset, self.block_text,
                 self.state, self.state_machine)
-            return list(directive.run())
-        return self.parse_text_to_nodes('\n'.join(_from_files()),
+            found = list(directive.run())
+            for title in _titles(found):
+                # What reno calls a history without any tag.
+                if title.astext() == '0.0.0':
+                    title[:] = [nodes.Text('Not released yet')]
+        # Empty, too, before the first note is committed.
+        return found or self.parse_text_to_nodes('\n'.join(_from_files()),
                                         allow_section_headings=True)
 
 
