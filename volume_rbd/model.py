@@ -13,6 +13,9 @@ from volume_rbd import exception
 GIB = 1024 ** 3
 MIB = 1024 ** 2
 
+#: An object map covers at most 256,000,000 objects (cls_rbd), of 4 MiB each.
+MAX_GIB = 1_000_000
+
 #: The snapshot's name in every location that Glance registers.
 GLANCE_SNAPSHOT = 'snap'
 
@@ -48,10 +51,10 @@ def size_bytes_from_gib(size_gib: object) -> int:
     if number < 1:
         raise exception.InvalidSize(
             f'A size of {number} GiB is not possible.', remedy=remedy)
-    if number > 2 ** 63 // GIB - 1:
+    if number > MAX_GIB:
         raise exception.InvalidSize(
-            f'A size of {number} GiB is more than RBD can address.',
-            remedy=remedy)
+            f'A size of {number} GiB is more than the {MAX_GIB} GiB that an '
+            'object map can cover.', remedy=remedy)
     return number * GIB
 
 

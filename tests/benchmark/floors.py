@@ -7,6 +7,7 @@ Straight on the bindings and on requests, so that what this project adds shows.
 from __future__ import annotations
 
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -33,7 +34,15 @@ class Floors:
         self.fsid = self._cluster.get_fsid()
         self.volumes = self._cluster.open_ioctx('volumes')
         self.images = self._cluster.open_ioctx('images')
-        self._http = requests.Session()
+        self._sessions = threading.local()
+
+    @property
+    def _http(self) -> requests.Session:
+        """One a thread: twenty at once must not share a connection."""
+        if not hasattr(self._sessions, 'session'):
+            self._sessions.session = requests.Session()
+        found: requests.Session = self._sessions.session
+        return found
 
     def close(self) -> None:
         self.volumes.close()

@@ -89,7 +89,7 @@ class GlanceAPI:
 
     def delete(self, image_id: str) -> None:
         """Delete it; waits for a hash that Glance computes meanwhile."""
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 15
         while True:
             answer = self.request('DELETE', f'/images/{image_id}')
             if answer.status_code in (204, 404):

@@ -93,7 +93,7 @@ def test_a_location_names_its_snapshot_and_image() -> None:
 
 # -- sizes --------------------------------------------------------------------
 
-@given(st.integers(1, 2 ** 63 // GIB - 1))
+@given(st.integers(1, model.MAX_GIB))
 def test_a_size_in_gib_becomes_bytes(number: int) -> None:
     assert model.size_bytes_from_gib(number) == number * GIB
     assert model.size_bytes_from_gib(str(number)) == number * GIB
@@ -102,7 +102,7 @@ def test_a_size_in_gib_becomes_bytes(number: int) -> None:
 
 @pytest.mark.parametrize('size', [
     0, -1, '0', '-5', 'abc', '1.5', 1.5, '', ' ', None, True, 'nan', 'inf',
-    '1e3', '0x10', '10G', '1 0', [], 2 ** 63 // GIB, 2 ** 64, 10 ** 30,
+    '1e3', '0x10', '10G', '1 0', [], 1_000_001, 2 ** 63, 10 ** 30,
     '9' * 5000])
 def test_what_is_no_positive_whole_number_is_no_size(size: object) -> None:
     with pytest.raises(exception.InvalidSize) as caught:
@@ -110,9 +110,12 @@ def test_what_is_no_positive_whole_number_is_no_size(size: object) -> None:
     assert 'whole number' in caught.value.remedy
 
 
-def test_the_largest_size_fits_a_signed_64_bit_offset() -> None:
-    largest = 2 ** 63 // GIB - 1
-    assert model.size_bytes_from_gib(largest) < 2 ** 63
+def test_the_largest_size_is_that_of_a_full_object_map() -> None:
+    """cls_rbd holds 256,000,000 objects; a volume has 4 MiB ones."""
+    assert (model.size_bytes_from_gib(model.MAX_GIB)
+            == 256_000_000 * 4 * model.MIB)
+    with pytest.raises(exception.InvalidSize, match='object map'):
+        model.size_bytes_from_gib(model.MAX_GIB + 1)
 
 
 @given(st.integers(0, 2 ** 63))

@@ -174,7 +174,11 @@ class StoringGlance(FakeGlance):
         record = self.server.find_record(image_id)
         super().delete_image(image_id)
         if record is not None:
-            self.server.drop(record)
+            try:
+                self.server.drop(record)
+            except exception.GlanceConflict:
+                self.server.records[image_id] = record
+                raise
         self._lose('delete_image')
 
     def upload(self, image_id: str, data: BinaryIO, *, size_bytes: int,

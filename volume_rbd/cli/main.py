@@ -76,6 +76,8 @@ class _Commands(commandmanager.CommandManager):
 class App(app.App):
     """The application; commands find their manager on it."""
 
+    NAME = 'volume-rbd'
+
     def __init__(self) -> None:
         super().__init__(
             description='Volumes in Ceph RBD that share data with Glance.',
@@ -102,8 +104,8 @@ class App(app.App):
 
     def interact(self) -> int:
         """No command was given: say what there is."""
-        self.parser.print_help()
-        return 2
+        self.run_subcommand(['help'])
+        raise SystemExit(2)  # cliff takes no code from here
 
     def configure_logging(self) -> None:
         """Warnings to stderr; -v: what is done; -vv: everything."""

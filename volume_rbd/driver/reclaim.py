@@ -126,7 +126,12 @@ class Reclaimer:
             uuid.UUID(name)
         except ValueError:
             return False
-        return not self._open_glance().has_image(name)
+        try:
+            return not self._open_glance().has_image(name)
+        except exception.VolumeRBDError as error:
+            LOG.warning('Glance cannot be asked for image %s: %s', name,
+                        error)
+            return False
 
     # -- finding what is left ------------------------------------------------
     def find(self) -> Iterator[Reclaimable]:
@@ -152,7 +157,9 @@ class Reclaimer:
                 with pool.open_by_id(item.image_id) as image:
                     return _drop_removed_snapshot(image, item.snapshot_id)
             with pool.open_by_id(item.image_id) as image:
-                if (not self._is_nobodys(pool, image, item.name)
+                # It may have been restored since it was found.
+                if (not _is_in_trash(pool, item.image_id)
+                        or not self._is_nobodys(pool, image, item.name)
                         or not _drop_snapshots(image)):
                     return False
                 parent = image.parent
@@ -215,6 +222,10 @@ class Reclaimer:
 def is_own_snapshot(name: str) -> bool:
     """Whether an operation of ours took it; no user's name looks so."""
     return name.startswith(OWN_SNAPSHOT_PREFIX)
+
+
+def _is_in_trash(pool: Pool, image_id: str) -> bool:
+    return any(entry.id == image_id for entry in pool.trash())
 
 
 def _drop_snapshots(image: Image) -> bool:

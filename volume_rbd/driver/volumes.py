@@ -7,6 +7,8 @@ import dataclasses
 import uuid
 from collections.abc import Iterator, Sequence
 
+from oslo_log import log as logging
+
 from volume_rbd import exception, model, opts, plan, progress
 from volume_rbd.ceph import ancestry, lineage
 from volume_rbd.ceph.interface import Cluster, Image, ParentInfo
@@ -15,6 +17,8 @@ from volume_rbd.driver.reclaim import (
     Reclaimer,
     is_own_snapshot,
 )
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,20 +92,18 @@ class Volumes:
         snapshot = f'volume_rbd.clone-{volume.name}'
         with self._pool.open(source) as opened:
             self._size_for(volume, opened)
+            # One that is there was left by a run that was killed.
+            _drop_snapshot(opened, snapshot)
             opened.create_snapshot(snapshot)
         try:
             self.create_from_snapshot(volume, source, snapshot, report=report)
         finally:
-            self._drop_snapshot(source, snapshot)
-
-    def _drop_snapshot(self, name: str, snapshot: str) -> None:
-        with self._pool.open(name) as opened:
-            found = opened.find_snapshot(snapshot)
-            # With a clone of format 1 it stays, until that clone goes.
-            if found is not None and not (
-                    found.is_protected and opened.children(found.id)):
-                opened.unprotect_snapshot(snapshot)
-                opened.remove_snapshot(snapshot)
+            try:
+                with self._pool.open(source) as opened:
+                    _drop_snapshot(opened, snapshot)
+            except exception.VolumeRBDError as error:
+                LOG.warning('Snapshot %s@%s stays for now: %s', source,
+                            snapshot, error)
 
     def _size_for(self, volume: model.VolumeSpec, source: Image) -> int:
         size_bytes = volume.size_bytes or source.size_bytes
@@ -191,6 +193,15 @@ class Volumes:
             _refuse_snapshots(image)
             _refuse_watchers(image)
         return self._reclaimer.remove_volume(name)
+
+
+def _drop_snapshot(image: Image, name: str) -> None:
+    """With a clone of format 1 it stays, until that clone goes."""
+    found = image.find_snapshot(name)
+    if found is not None and not (
+            found.is_protected and image.children(found.id)):
+        image.unprotect_snapshot(name)
+        image.remove_snapshot(name)
 
 
 def _describe(parent: ParentInfo | None) -> str | None:

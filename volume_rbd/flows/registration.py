@@ -28,7 +28,7 @@ PENDING = 'pending'
 # A killed client's watch lasts 30 seconds; Glance may hold the clone open.
 _REAP_TIMEOUT_S = 40
 # Registering takes about 0.15 s; the tasks are asked for when it takes longer.
-_POLL_FIRST_S = 0.03
+_POLL_FIRST_S = 0.08
 _POLL_LONGEST_S = 1.0
 _ASK_TASKS_AFTER_S = 0.3
 _REGISTER_PAUSES_S = (0.2, 0.5, 1.5)

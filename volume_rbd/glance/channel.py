@@ -2,11 +2,10 @@
 """One set of credentials on its way to Glance.
 
 A channel has a glanceclient for the calls and a bare adapter for the bytes.
-The bytes do not go through glanceclient, for three reasons: it sends every
-body chunked, which Glance's servers take in more slowly than one of known
-length; it cannot be told not to send a body again after a 401, and what it
-would send the second time is the rest of a source that has been read already;
-and it reads 1 MiB at a time where larger pieces cost less.
+The bytes do not go through glanceclient: it cannot be told not to send a body
+again after a 401, and what it would send the second time is the rest of a
+source that has been read already, an empty image; and it cuts them into
+pieces of 1 MiB, see :mod:`.upload` and :mod:`.download`.
 
 Safe to share between threads: keystoneauth locks its tokens and requests
 takes connections from a pool.

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """An image's bytes on their way to Glance.
 
-The body has a known length. A source that fails, or ends too early, breaks
-the connection off in the middle of it, so that Glance cannot take what it got
-for the whole image. (Tried: Glance puts such an image back to queued and
-removes what it had written.)
+The body is sent chunked, as glanceclient does it, but in other pieces. A
+source that fails, or ends too early, breaks the connection off before the
+last chunk, so that Glance cannot take what it got for the whole image.
+(Tried, with the RBD and the file store: Glance puts such an image back to
+queued and removes what it had written; and it compares the size.)
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from volume_rbd.glance.interface import Readable
 
 PIECE_BYTES = 4 * model.MIB
 
-# A timeout covers one call of sendall() as a whole, however much of it went
-# out: small calls make it one for progress.
+# Two reasons to send smaller pieces than are read. A timeout covers one call
+# of sendall() as a whole, however much of it went out: small calls make it
+# one for progress. And gunicorn takes a body of 256 KiB chunks in faster than
+# one of 1 MiB chunks (glanceclient's) or of known length, because it copies
+# what it has buffered for each read of the store (tried, medians in MiB/s:
+# file store 155, 98, 66; RBD store 126, 91, 90).
 SEND_BYTES = 256 * 1024
 
 
@@ -32,18 +37,15 @@ class SourceFailed(Exception):
 
 
 class Body:
-    """A source as requests sends it: sized, and iterated over only once."""
+    """A source as requests sends it, iterated over only once.
+
+    It has no length on purpose: requests would send it unchunked.
+    """
 
     def __init__(self, data: Readable, size_bytes: int) -> None:
         self._data = data
         self._size_bytes = size_bytes
         self._is_used = False
-
-    def __len__(self) -> int:
-        return self._size_bytes
-
-    def __bool__(self) -> bool:
-        return True  # also when it is empty
 
     def __iter__(self) -> Iterator[memoryview]:
         for piece in self._pieces():

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.copying.memory import CancelsAt, MemoryDisk
@@ -44,7 +44,6 @@ def _write(chunks: list[bytes], *, size: int | None = None,
 @example([DATA * GRAIN + HOLE * GRAIN], 0, 1)
 @example([HOLE * GRAIN + DATA], 0, 1)
 @example([HOLE * (5 * MIB) + DATA], 0, 1)
-@settings(deadline=None)
 def test_the_disk_holds_exactly_the_streams_bytes(
         chunks: list[bytes], more: int, operations: int) -> None:
     stream = b''.join(chunks)
@@ -60,7 +59,6 @@ def test_the_disk_holds_exactly_the_streams_bytes(
 
 
 @given(chunk_lists)
-@settings(deadline=None)
 def test_no_grain_of_zeros_is_written(chunks: list[bytes]) -> None:
     disk, _ = _write(chunks)
     begin = 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.copying.memory import CancelsAt, MemoryDisk
@@ -74,7 +74,6 @@ def test_the_stream_is_the_disk_whatever_the_reads_and_extents(
 
 
 @given(layouts)
-@settings(deadline=None)
 def test_reads_without_a_size_give_one_piece_after_the_other(
         lengths: list[tuple[bool, int]]) -> None:
     disk = _disk(lengths)

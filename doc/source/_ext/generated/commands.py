@@ -150,7 +150,7 @@ class GlobalOptions(SphinxDirective):
             ['option', 'meaning'], '36 64', rows))
 
 
-# -- exit codes -----------------------------------------------------------------
+# -- exit codes ----------------------------------------------------------
 def _errors(code: int) -> list[str]:
     kinds = [kind for kind in vars(exception).values()
              if isinstance(kind, type)
@@ -170,7 +170,7 @@ class ExitCodes(SphinxDirective):
             ['code', 'meaning', 'errors (Python)'], '8 42 50', rows))
 
 
-# -- caps -----------------------------------------------------------------------
+# -- caps ----------------------------------------------------------
 class AuthCaps(SphinxDirective):
     """``.. auth-caps:: client.glance``"""
 

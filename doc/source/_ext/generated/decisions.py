@@ -142,7 +142,7 @@ def upload_rows() -> Iterator[Row]:
     yield _upload(Reason.SAME_CLUSTER, 'none of these')
 
 
-# -- found out only by trying ---------------------------------------------------
+# -- found out only by trying -------------------------------------------------
 BY_TRYING = {
     Reason.MISSING_SNAPSHOT:
         'create: the snapshot went between the plan and the clone',

@@ -1,0 +1,410 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A volume, the image that is its clone, a volume made from that: in every
+order of deletion the others live on, and in the end nothing is left.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from tests.unit.world import MIB, VOLUME, World
+from volume_rbd import exception, model
+from volume_rbd.ceph import lineage
+from volume_rbd.driver import RBDDriver
+from volume_rbd.driver.images import ImageRequest
+
+CHILD = 'volume-child'
+ORDERS = list(itertools.permutations(['source', 'image', 'child']))
+
+
+class Family:
+    """:ivar alive: what has not been deleted yet."""
+
+    def __init__(self, driver: RBDDriver, world: World) -> None:
+        self.driver = driver
+        self.world = world
+        self.data = world.make_volume()
+        self.image_id = world.clone_upload()
+        made = driver.images.create(
+            model.VolumeSpec(CHILD, model.GIB), self.image_id)
+        assert made.strategy == 'clone'
+        self.alive = {'source', 'image', 'child'}
+
+    def delete(self, who: str) -> None:
+        if who == 'source':
+            self.driver.volumes.delete(VOLUME)
+        elif who == 'child':
+            self.driver.volumes.delete(CHILD)
+        else:
+            self.world.glance.delete_image(self.image_id)
+        self.alive.remove(who)
+
+    def check(self) -> None:
+        """Who is alive has its data; who is not is out of sight."""
+        readers: dict[str, Callable[[], bytes]] = {
+            'source': lambda: self.world.read('volumes', VOLUME),
+            'child': lambda: self.world.read('volumes', CHILD, length=MIB),
+            'image': lambda: self.world.download(self.image_id)}
+        for who in self.alive:
+            assert readers[who]() == self.data, who
+        names = {'source': VOLUME, 'child': CHILD}
+        seen = {volume.name for volume in self.driver.volumes.list()}
+        assert seen == {names[who] for who in self.alive & set(names)}
+
+
+@pytest.mark.parametrize('order', ORDERS, ids='-'.join)
+def test_in_any_order_the_others_live_on_and_nothing_is_left(
+        order: tuple[str, ...]) -> None:
+    world = World()
+    with world.driver() as driver:
+        family = Family(driver, world)
+        for who in order:
+            family.delete(who)
+            family.check()
+        driver.reclaimer.purge()
+    assert world.ceph.disks == {}
+    assert world.server.records == {}
+
+
+@pytest.mark.parametrize('order', ORDERS, ids='-'.join)
+def test_a_purge_after_each_deletion_takes_nothing_that_is_needed(
+        order: tuple[str, ...]) -> None:
+    world = World()
+    with world.driver() as driver:
+        family = Family(driver, world)
+        driver.reclaimer.purge()
+        family.check()
+        for who in order:
+            family.delete(who)
+            driver.reclaimer.purge()
+            family.check()
+    assert world.ceph.disks == {}
+
+
+@pytest.mark.parametrize('order', [
+    order for order in ORDERS if order[-1] != 'image'], ids='-'.join)
+def test_where_the_last_one_is_a_volume_no_purge_is_needed(
+        order: tuple[str, ...]) -> None:
+    world = World()
+    with world.driver() as driver:
+        family = Family(driver, world)
+        for who in order:
+            family.delete(who)
+    assert world.ceph.disks == {}
+
+
+@pytest.mark.parametrize('order', [
+    order for order in ORDERS
+    if order.index('child') < order.index('image')], ids='-'.join)
+def test_with_clones_of_format_1_nothing_is_left_either(
+        order: tuple[str, ...]) -> None:
+    """Glance itself refuses to delete an image that has such clones."""
+    world = World(clone_format=1)
+    with world.driver() as driver:
+        family = Family(driver, world)
+        with pytest.raises(exception.GlanceConflict):
+            world.glance.delete_image(family.image_id)
+        for who in order:
+            family.delete(who)
+            family.check()
+        driver.reclaimer.purge()
+    assert world.ceph.disks == {}
+
+
+def test_a_chain_of_uploads_and_creations_goes_as_a_whole() -> None:
+    world = World()
+    world.configure(max_clone_depth=20)
+    names = [VOLUME]
+    image_ids = []
+    data = world.make_volume()
+    with world.driver() as driver:
+        for number in range(4):
+            image_ids.append(world.clone_upload(names[-1]))
+            names.append(f'link-{number}')
+            driver.images.create(model.VolumeSpec(names[-1], model.GIB),
+                                 image_ids[-1])
+        assert driver.volumes.show(names[-1]).depth == 8
+        for name in names[:-1]:
+            assert driver.volumes.delete(name).is_trashed
+        for image_id in image_ids:
+            world.glance.delete_image(image_id)
+        assert world.read('volumes', names[-1], length=MIB) == data
+        assert not driver.volumes.delete(names[-1]).is_trashed
+    assert world.ceph.disks == {}
+
+
+def test_a_volume_with_many_images_goes_with_the_last_of_them() -> None:
+    world = World()
+    world.make_volume()
+    with world.driver() as driver:
+        image_ids = [world.clone_upload() for _ in range(5)]
+        gone = driver.volumes.delete(VOLUME)
+        assert gone.is_trashed
+        assert 'clones' in gone.reason
+        for image_id in image_ids:
+            assert driver.reclaimer.purge() == []
+            world.glance.delete_image(image_id)
+        assert [item.what for item in driver.reclaimer.purge()] == [
+            'trashed_volume']
+    assert world.ceph.disks == {}
+
+
+def test_deleting_an_image_frees_the_snapshot_that_it_had_kept() -> None:
+    """client.glance may only read the volumes pool, so what its deletion
+    frees there stays until somebody who may write removes it."""
+    world = World()
+    world.make_volume()
+    with world.driver() as driver:
+        image_id = world.clone_upload()
+        world.glance.delete_image(image_id)
+        [left] = world.snapshots('volumes', VOLUME)
+        assert left.startswith('[')
+        [item] = driver.reclaimer.find()
+        assert item.what == 'removed_snapshot'
+        assert item.name.startswith(f'{VOLUME}@')
+        driver.reclaimer.purge()
+    assert world.snapshots('volumes', VOLUME) == []
+
+
+# -- what may not be removed --------------------------------------------------
+
+def _trash(world: World, pool: str, name: str, *, mark: str | None = None,
+           delay_s: int = 0) -> None:
+    """Something childless in a pool's trash."""
+    place = world.ceph.cluster('admin').pool(pool)
+    place.create(name, 4096)
+    with place.open(name) as image:
+        if mark:
+            lineage.adopt(image, kind=lineage.VOLUME, origin='blank',
+                          job='j', state=mark)
+    place.trash_move(name, delay_s)
+
+
+UUID = '8d0f0f5e-3c8a-4a42-9b1e-0d1f6a7c2b11'
+
+
+@pytest.mark.parametrize(('pool', 'name', 'mark', 'delay_s'), [
+    ('volumes', 'somebody-elses', None, 0),
+    ('volumes', 'of-ours-but-not-deleted-by-us', lineage.COMPLETE, 0),
+    ('volumes', 'to-be-kept-for-a-while', lineage.TRASHED, 3600),
+    ('volumes', UUID, None, 0),
+    ('images', 'not-named-after-an-image', None, 0),
+    ('images', 'volume-1', lineage.TRASHED, 0),
+    ('images', UUID, None, 3600),
+    ('vms', UUID, lineage.TRASHED, 0),
+])
+def test_what_is_not_surely_nobodys_is_neither_found_nor_removed(
+        pool: str, name: str, mark: str | None, delay_s: int) -> None:
+    world = World()
+    _trash(world, pool, name, mark=mark, delay_s=delay_s)
+    before = world.state()
+    with world.driver() as driver:
+        assert list(driver.reclaimer.find()) == []
+        assert driver.reclaimer.purge() == []
+    assert world.state() == before
+
+
+def test_an_image_in_the_trash_that_glance_still_has_is_kept() -> None:
+    world = World()
+    image_id = world.make_image()
+    world.ceph.cluster('admin').pool('images').trash_move(image_id)
+    with world.driver() as driver:
+        assert driver.reclaimer.purge() == []
+    assert world.disks('images') == [f'[{image_id}]']
+
+
+def test_a_private_image_of_another_project_is_kept() -> None:
+    """It looks like none to a plain user."""
+    world = World()
+    world.glance.project = 'other'
+    image_id = world.make_image()
+    world.glance.project = 'demo'
+    world.ceph.cluster('admin').pool('images').trash_move(image_id)
+    with world.driver() as driver:
+        assert driver.reclaimer.purge() == []
+    assert world.disks('images') == [f'[{image_id}]']
+
+
+def test_an_inherited_mark_does_not_make_it_ours() -> None:
+    """Somebody cloned a volume that was about to be trashed."""
+    world = World()
+    world.make_volume()
+    with world.volumes.open(VOLUME) as volume:
+        lineage.set_state(volume, lineage.TRASHED)
+        volume.create_snapshot('s')
+    admin = world.ceph.cluster('admin').pool('volumes')
+    admin.clone(model.SnapSpec('volumes', VOLUME, 's'), 'theirs')
+    with admin.open('theirs') as theirs:
+        theirs.flatten()
+    admin.trash_move('theirs')
+    with world.driver() as driver:
+        assert driver.reclaimer.purge() == []
+    assert world.disks('volumes') == ['[theirs]', VOLUME]
+
+
+def test_the_dry_run_changes_nothing() -> None:
+    world = World()
+    world.make_volume()
+    with world.driver() as driver:
+        image_id = world.clone_upload()
+        driver.volumes.delete(VOLUME)
+        world.glance.delete_image(image_id)
+        before = world.state()
+        found = list(driver.reclaimer.find())
+        assert world.state() == before
+        assert [(item.what, item.pool, item.name) for item in found] == [
+            ('trashed_volume', 'volumes', VOLUME)]
+        assert found[0].size_bytes == MIB
+        assert found[0].age_s is not None
+        assert found[0].age_s < 60
+        assert found[0].why
+        assert [item.name for item in driver.reclaimer.purge()] == [VOLUME]
+    assert world.ceph.disks == {}
+
+
+def test_an_item_that_somebody_clones_meanwhile_stays() -> None:
+    world = World()
+    _trash(world, 'volumes', 'v', mark=lineage.TRASHED)
+    [disk] = world.ceph.disks.values()
+    with world.driver() as driver:
+        [item] = driver.reclaimer.find()
+        place = world.ceph.cluster('admin').pool('volumes')
+        place.trash_restore(disk.id, 'v')
+        with place.open('v') as image:
+            image.create_snapshot('s')
+        place.clone(model.SnapSpec('volumes', 'v', 's'), 'child')
+        place.trash_move('v')
+        assert not driver.reclaimer.reclaim(item)
+    assert world.disks('volumes') == ['[v]', 'child']
+
+
+def test_an_item_that_is_gone_already_counts_as_removed() -> None:
+    world = World()
+    _trash(world, 'volumes', 'v', mark=lineage.TRASHED)
+    [disk] = world.ceph.disks.values()
+    with world.driver() as driver:
+        [item] = driver.reclaimer.find()
+        world.volumes.trash_remove(disk.id)
+        assert driver.reclaimer.reclaim(item)
+
+
+def test_an_item_that_was_restored_meanwhile_stays() -> None:
+    """It is a volume again, whatever its mark still says."""
+    world = World()
+    _trash(world, 'volumes', 'v', mark=lineage.TRASHED)
+    [disk] = world.ceph.disks.values()
+    with world.driver() as driver:
+        [item] = driver.reclaimer.find()
+        world.volumes.trash_restore(disk.id, 'v')
+        with world.volumes.open('v') as volume:
+            volume.create_snapshot('precious')
+        driver.reclaimer.reclaim(item)
+    assert world.disks('volumes') == ['v']
+    assert world.snapshots('volumes', 'v') == ['precious']
+
+
+def test_an_item_that_is_open_stays_and_the_others_go() -> None:
+    world = World()
+    for name in ('one', 'two'):
+        _trash(world, 'volumes', name, mark=lineage.TRASHED)
+    [one] = [disk for disk in world.ceph.disks.values()
+             if disk.name == 'one']
+    with world.driver() as driver, \
+            world.ceph.cluster('admin').pool('volumes').open_by_id(one.id):
+        assert [item.name for item in driver.reclaimer.purge()] == ['two']
+    assert world.disks('volumes') == ['[one]']
+
+
+@pytest.mark.parametrize('error', [exception.GlanceUnavailable,
+                                   exception.ConfigurationError])
+def test_without_glance_the_volumes_are_reclaimed_all_the_same(
+        error: type[exception.VolumeRBDError]) -> None:
+    world = World()
+    _trash(world, 'volumes', 'v', mark=lineage.TRASHED)
+    _trash(world, 'images', UUID)
+    world.glance.fail_next('get_stores', error('no'), 9)
+    with world.driver() as driver:
+        assert [item.name for item in driver.reclaimer.purge()] == ['v']
+    assert world.disks('images') == [f'[{UUID}]']
+
+
+def test_an_image_is_kept_where_glance_cannot_be_asked_of_it() -> None:
+    world = World()
+    _trash(world, 'volumes', 'v', mark=lineage.TRASHED)
+    _trash(world, 'images', UUID)
+    world.configure(image_pools=('images',))
+    world.glance.fail_next('has_image', exception.GlanceUnavailable('no'), 99)
+    with world.driver() as driver:
+        gone = driver.reclaimer.purge()
+    assert [item.name for item in gone] == ['v']
+    assert world.disks('images') == [f'[{UUID}]']
+
+
+# -- a deletion that fails midway ---------------------------------------------
+
+def _deletions(world: World) -> dict[str, Callable[[RBDDriver], object]]:
+    world.make_volume()
+    world.make_volume('plain')
+    world.make_volume('leftover')
+    with world.volumes.open('leftover') as volume:
+        volume.create_snapshot('volume_rbd.upload-x')
+    image_id = world.clone_upload()
+    with world.driver() as driver:
+        driver.images.create(model.VolumeSpec(CHILD, model.GIB), image_id)
+    return {
+        'plain': lambda driver: driver.volumes.delete('plain'),
+        'leftover': lambda driver: driver.volumes.delete('leftover'),
+        'with-clones': lambda driver: driver.volumes.delete(VOLUME),
+        'last-clone': lambda driver: driver.volumes.delete(CHILD),
+    }
+
+
+@pytest.mark.parametrize('name', ['plain', 'leftover', 'with-clones',
+                                  'last-clone'])
+def test_a_deletion_that_failed_at_any_call_can_be_repeated(name: str
+                                                            ) -> None:
+    def begin() -> World:
+        world = World()
+        world.delete = _deletions(world)[name]  # type: ignore[attr-defined]
+        if name == 'last-clone':
+            # Both ancestors are in the trash, and go with it.
+            with world.driver() as driver:
+                driver.volumes.delete(VOLUME)
+            for image_id in list(world.server.records):
+                world.glance.delete_image(image_id)
+        world.trace()
+        return world
+
+    def names(world: World) -> list[str]:
+        return world.disks('volumes') + world.disks('images')
+
+    whole = begin()
+    with whole.driver() as driver:
+        whole.delete(driver)  # type: ignore[attr-defined]
+    calls = whole.end_trace()['ceph']
+    for number, method in enumerate(calls):
+        world = begin()
+        world.break_call('ceph', number,
+                         exception.ClusterUnavailable('lost'))
+        with world.driver() as driver:
+            try:
+                world.delete(driver)  # type: ignore[attr-defined]
+            except exception.ClusterUnavailable:
+                world.end_trace()
+                world.delete(driver)  # type: ignore[attr-defined]
+            driver.reclaimer.purge()
+        assert len(names(world)) == len(names(whole)), (number, method)
+
+
+def test_a_pending_clone_is_not_reclaimed_under_glances_eyes() -> None:
+    world = World(activation_polls=None)
+    world.make_volume()
+    with world.driver() as driver:
+        with pytest.raises(exception.RegistrationPending):
+            driver.images.upload(model.VolumeSpec(VOLUME), ImageRequest('x'))
+        before = world.state()
+        assert driver.reclaimer.purge() == []
+    assert world.state() == before
