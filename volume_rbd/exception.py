@@ -118,9 +118,13 @@ class NotFound(VolumeRBDError):
 class ImageNotFound(NotFound):
     """No such rbd_image in the pool."""
 
+    default_remedy = 'Check the name with "volume-rbd list".'
+
 
 class SnapshotNotFound(NotFound):
     """The rbd_image has no such snapshot."""
+
+    default_remedy = 'Check the name with "volume-rbd snapshot list".'
 
 
 class PoolNotFound(NotFound):
@@ -154,6 +158,8 @@ class Conflict(VolumeRBDError):
 class ImageExists(Conflict):
     """An rbd_image of that name exists already."""
 
+    default_remedy = 'Choose another name.'
+
 
 class ImageBusy(Conflict):
     """The rbd_image is open elsewhere (it has a watcher)."""
@@ -168,6 +174,8 @@ class ImageHasSnapshots(Conflict):
 
 class SnapshotExists(Conflict):
     """A snapshot of that name exists already."""
+
+    default_remedy = 'Choose another name.'
 
 
 class SnapshotBusy(Conflict):

@@ -146,6 +146,7 @@ backend_opts: list[cfg.Opt] = [
 
 GLANCE_GROUP = 'glance'
 SERVICE_USER_GROUP = 'service_user'
+BACKEND_DEFAULTS = 'backend_defaults'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +222,7 @@ def load_config(files: Sequence[str]) -> cfg.ConfigOpts:
              default_config_dirs=[])
     except cfg.Error as error:
         raise exception.ConfigurationError(
-            f'The configuration cannot be read: {error}',
+            f'The configuration cannot be read: {error}.',
             remedy='Correct the file, or name another with '
                    '--config-file.') from error
     return conf
@@ -259,8 +260,29 @@ def get_backend_config(conf: cfg.ConfigOpts, name: str) -> BackendConfig:
             remedy='See the configuration reference.') from error
 
 
+class _Section:
+    """A backend's section; what it does not set comes from
+    ``[backend_defaults]``, as in Cinder."""
+
+    def __init__(self, conf: cfg.ConfigOpts, name: str) -> None:
+        conf.register_opts(backend_opts, group=BACKEND_DEFAULTS)
+        self._conf = conf
+        self._name = name
+
+    def __getattr__(self, option: str) -> Any:
+        found = self._conf.get_location(option, self._name)
+        is_set = found is not None and found.location not in (
+            cfg.Locations.opt_default, cfg.Locations.set_default)
+        return self._conf[self._name if is_set else BACKEND_DEFAULTS][option]
+
+
 def _freeze(conf: cfg.ConfigOpts, name: str) -> BackendConfig:
-    group: Any = conf[name]
+    group = _Section(conf, name)
+    chunk_mib: int = group.rbd_store_chunk_size
+    if chunk_mib & (chunk_mib - 1):
+        raise exception.ConfigurationError(
+            f'Backend {name!r}: rbd_store_chunk_size {chunk_mib} is no power '
+            'of two.', remedy='Use 1, 2, 4, 8, 16 or 32.')
     if group.allow_legacy_locations and not group.enable_clone_optimization:
         raise exception.ConfigurationError(
             f'Backend {name!r}: allow_legacy_locations has no meaning '
@@ -281,7 +303,7 @@ def _freeze(conf: cfg.ConfigOpts, name: str) -> BackendConfig:
         secret_uuid=group.rbd_secret_uuid,
         flatten_volume_from_snapshot=group.rbd_flatten_volume_from_snapshot,
         max_clone_depth=group.rbd_max_clone_depth,
-        object_size_bytes=group.rbd_store_chunk_size * 1024 ** 2,
+        object_size_bytes=chunk_mib * 1024 ** 2,
         concurrent_flattens=group.rbd_concurrent_flatten_operations,
         enable_clone_optimization=group.enable_clone_optimization,
         clone_upload_flatten=group.clone_upload_flatten,

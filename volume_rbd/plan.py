@@ -164,7 +164,7 @@ class Choice:
     @property
     def sentence(self) -> str:
         text = SENTENCES[self.reason]
-        return f'{text} ({self.detail})' if self.detail else text
+        return f'{text[:-1]} ({self.detail}).' if self.detail else text
 
     def as_dict(self) -> dict[str, str]:
         return {'strategy': self.strategy.value, 'reason': self.reason.value,
@@ -403,8 +403,8 @@ def _settle(operation: Operation, reason: Reason, detail: str,
                     for way in wanted if way in built)
     if not choices:
         raise exception.NotSupported(
-            f'{SENTENCES[reason]} ({detail or reason.value}) That needs the '
-            f'strategy {wanted[0]!s}, which this release does not have.',
+            f'{ruled_out[0].sentence} It takes the strategy {wanted[0]!s}, '
+            'which this release does not have.',
             remedy=_REMEDIES[operation])
     return Plan(operation, choices, tuple(ruled_out), store=store,
                 size_bytes=size_bytes)

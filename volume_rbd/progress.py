@@ -84,4 +84,5 @@ class Cancellable(Silent):
 
     def check(self) -> None:
         if self._cancelled.is_set():
-            raise exception.Cancelled('The operation was cancelled.')
+            raise exception.Cancelled(
+                'Cancelled; what had been made was undone.')

@@ -228,7 +228,7 @@ def test_a_parent_without_layering_cannot_be_cloned(ceph):
     with pytest.raises(exception.NotCloneable) as caught:
         ceph.images.clone(parent, child)
 
-    assert caught.value.reason == 'clone_refused'
+    assert caught.value.reason == 'clone_failed'
     assert not ceph.images.has_image(child)
     with ceph.volumes.open(parent.image) as image:
         assert not image.find_snapshot('snap').is_protected

@@ -171,7 +171,7 @@ class FakePool:
             self._check_free(name)
             if not features & source.features & interface.LAYERING:
                 raise exception.NotCloneable(
-                    f'{parent} cannot be cloned.', reason='clone_refused')
+                    f'{parent} cannot be cloned.', reason='clone_failed')
             is_format_2 = self._cluster.clone_format == 2
             if not is_format_2:
                 self._cluster.check_caps(parent.pool, 'w')

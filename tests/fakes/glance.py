@@ -175,8 +175,12 @@ class FakeGlance:
     def has_image(self, image_id: str) -> bool:
         self.server.check('has_image')
         record = self.server.find_record(image_id)
-        return record is not None and (
-            'admin' in self.service_roles or self._is_visible(record))
+        is_admin = 'admin' in {*self.service_roles, *self.roles}
+        if record is not None and (is_admin or self._is_visible(record)):
+            return True
+        if not is_admin:
+            raise exception.GlanceForbidden('That cannot be told.')
+        return False
 
     # -- who may what -------------------------------------------------------
     def _is_visible(self, record: Record) -> bool:

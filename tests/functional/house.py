@@ -169,6 +169,11 @@ class House:
             report=report)
         return str(result.values['image_id']), result
 
+    def replace_location(self, image_id: str, url: str) -> None:
+        """In Glance's database, which takes what its API would not."""
+        self._sql('glance', 'UPDATE image_locations SET value = %s '
+                  'WHERE image_id = %s', url, image_id)
+
     # -- what is left ------------------------------------------------------
     def describe(self) -> set[str]:
         return (self.cluster.describe() | self._records() | self._files()
@@ -250,7 +255,8 @@ class House:
                 for part in ('file', 'staging', 'tasks')
                 for path in (folder / part).rglob('*') if path.is_file()}
 
-    def _sql(self, database: str, query: str) -> list[tuple[Any, ...]]:
+    def _sql(self, database: str, query: str, *values: str
+             ) -> list[tuple[Any, ...]]:
         state = find_state(self.sandbox.folder)
         assert state is not None
         with contextlib.closing(pymysql.connect(
@@ -258,7 +264,8 @@ class House:
                 user=database, database=database,
                 password=state.passwords[f'db_{database}'])) as connection:
             with connection.cursor() as cursor:
-                cursor.execute(query)
+                cursor.execute(query, values or None)
+                connection.commit()
                 return list(cursor.fetchall())
 
     @property

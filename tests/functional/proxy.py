@@ -25,7 +25,8 @@ _HOP_BY_HOP = ('connection', 'keep-alive', 'transfer-encoding', 'host')
 class Rule:
     """What happens to the requests that match.
 
-    :param status: is answered, and Glance never hears of the request.
+    :param status: is answered, with *body*, and Glance never hears of the
+        request.
     :param before: is called before Glance is asked.
     :param after: is called when Glance has answered.
     :param reset: the connection is reset 'before' or 'after' Glance heard.
@@ -35,6 +36,7 @@ class Rule:
     method: str
     pattern: str
     status: int | None = None
+    body: bytes = b'the test said so'
     before: Callable[[], None] | None = None
     after: Callable[[], None] | None = None
     reset: str | None = None
@@ -138,7 +140,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if rule.reset == 'before':
                 return self._reset()
             if rule.status is not None:
-                return self._answer(rule.status)
+                return self._answer(rule.status, rule.body)
         self._forward(rule)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _serve
@@ -147,13 +149,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
         reset(self.connection)
 
-    def _answer(self, status: int) -> None:
-        body = b'the test said so'
+    def _answer(self, status: int, body: bytes) -> None:
         left = int(self.headers.get('Content-Length') or 0)
         while left > 0 and (piece := self.rfile.read(min(left, _PIECE))):
             left -= len(piece)
         self.send_response(status)
-        self.send_header('Content-Type', 'text/plain')
+        is_json = body.startswith(b'{')
+        self.send_header('Content-Type', 'application/json' if is_json
+                         else 'text/plain')
         self.send_header('Content-Length', str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -85,9 +85,9 @@ def test_families_do_not_share_an_exit_code() -> None:
 
 
 def test_an_error_says_its_message_and_then_its_remedy() -> None:
-    error = exception.ImageNotFound('No such thing.', remedy='Look again.')
+    error = exception.InvalidInput('No such thing.', remedy='Look again.')
     assert str(error) == 'No such thing. Look again.'
-    assert str(exception.ImageNotFound('No such thing.')) == 'No such thing.'
+    assert str(exception.InvalidInput('No such thing.')) == 'No such thing.'
 
 
 def test_a_default_remedy_gives_way_to_a_given_one() -> None:

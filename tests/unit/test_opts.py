@@ -141,6 +141,19 @@ def test_a_backend_takes_the_common_flow_connection(load: Load) -> None:
     assert opts.get_backend_config(conf, 'b').flow_connection == 'dir:///two'
 
 
+def test_what_a_backend_does_not_set_comes_from_the_backend_defaults(
+        load: Load) -> None:
+    conf = load('[DEFAULT]\nenabled_backends = a, b\n'
+                '[backend_defaults]\nrbd_max_clone_depth = 9\n'
+                'rbd_user = common\nrbd_image_pools = images\n'
+                '[a]\nrbd_user = own\n[b]\nrbd_max_clone_depth = 5\n')
+    a, b = (opts.get_backend_config(conf, name) for name in 'ab')
+    assert (a.cluster.user, a.max_clone_depth) == ('own', 9)
+    assert a.image_pools == ('images',)
+    # What is set to the value that would be the default is set all the same.
+    assert (b.cluster.user, b.max_clone_depth) == ('common', 5)
+
+
 @pytest.mark.parametrize(('text', 'expected'), [
     ('', -1), ('per_volume_gigabytes = -1', -1),
     ('per_volume_gigabytes = 0', 0), ('per_volume_gigabytes = 2', 2)])
@@ -224,6 +237,7 @@ def test_options_that_contradict_each_other_are_refused(load: Load) -> None:
 @pytest.mark.parametrize('line', [
     'rbd_max_clone_depth = many', 'rbd_max_clone_depth = -1',
     'rbd_store_chunk_size = 0', 'rbd_store_chunk_size = 64',
+    'rbd_store_chunk_size = 3', 'rbd_store_chunk_size = 12',
     'copy_operations = 0', 'copy_operations = 65',
     'clone_upload_flatten = sometimes', 'enable_clone_optimization = maybe',
     'clone_registration_timeout = 0', 'rados_connection_retries = -1',

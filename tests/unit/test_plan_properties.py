@@ -158,7 +158,9 @@ def test_every_choice_can_be_kept_as_json_and_read_by_a_person(
     for choice in (*decided.choices, *decided.ruled_out):
         fields = choice.as_dict()
         assert all(type(value) is str for value in fields.values())
-        assert fields['sentence'].startswith(plan.SENTENCES[choice.reason])
+        assert fields['sentence'].startswith(
+            plan.SENTENCES[choice.reason][:-1])
+        assert fields['sentence'].endswith('.')
 
 
 @given(creations)
@@ -299,4 +301,4 @@ def test_the_first_choice_speaks_for_the_plan() -> None:
     decided = plan.plan_upload(plan_facts.upload_facts(
         stores=(plan_facts.FILE_STORE,), wanted_store='file1'))
     assert decided.sentence == (
-        "Glance's store for this image is not RBD. (store file1)")
+        "Glance's store for this image is not RBD (store file1).")

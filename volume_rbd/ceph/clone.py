@@ -92,7 +92,7 @@ def _clone_format_1(cluster: RadosCluster, parent: model.SnapSpec,
             if isinstance(error, _REFUSALS):
                 raise exception.NotCloneable(
                     f'{parent} cannot be cloned to {child}, in no format: '
-                    f'{error.message}', reason='clone_refused') from error
+                    f'{error.message}', reason='clone_failed') from error
             raise
 
 

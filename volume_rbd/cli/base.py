@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cliff import command, lister, show
+from cliff import columns, command, lister, show
 
 from volume_rbd import exception, model
 from volume_rbd.cli import display, running
@@ -52,6 +52,16 @@ class ShowOne(Command, show.ShowOne):
         raise NotImplementedError
 
 
+class ListColumn(columns.FormattableColumn):
+    """A list: as such in JSON, separated by commas for a person."""
+
+    def human_readable(self) -> str:
+        return ', '.join(str(item) for item in self._value)
+
+    def machine_readable(self) -> list[Any]:
+        return list(self._value)
+
+
 class Lister(Command, lister.Lister):
     """A command that prints a table, or JSON with -f json."""
 
@@ -93,8 +103,3 @@ def result_fields(result: Result) -> dict[str, Any]:
             f'{attempt["strategy"]} ({attempt["reason"]})'
             for attempt in result.attempts)
     return fields
-
-
-def choices_text(choices: Sequence[Any]) -> list[str]:
-    return [f'{choice.strategy.value} ({choice.reason.value})'
-            for choice in choices]

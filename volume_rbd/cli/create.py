@@ -64,6 +64,8 @@ class Create(base.ShowOne):
                 driver.volumes.create_from_volume(
                     volume, parsed_args.source, report=shown)
             else:
+                shown.check()
+                shown.step('creating the volume')
                 driver.volumes.create(volume)
 
         if not (parsed_args.snapshot or parsed_args.source

@@ -17,9 +17,11 @@ def plan_fields(decided: plan.Plan) -> dict[str, Any]:
         'strategy': decided.strategy.value,
         'reason': decided.reason.value,
         'sentence': decided.sentence,
-        'fallbacks': [choice.strategy.value
-                      for choice in decided.choices[1:]],
-        'ruled_out': base.choices_text(decided.ruled_out),
+        'fallbacks': base.ListColumn([
+            choice.strategy.value for choice in decided.choices[1:]]),
+        'ruled_out': base.ListColumn([
+            f'{choice.strategy.value} ({choice.reason.value})'
+            for choice in decided.ruled_out]),
         'size_gib': model.gib_for(decided.size_bytes),
         'size_bytes': decided.size_bytes,
     }

@@ -56,12 +56,17 @@ def run(operation: Callable[[], T], report: progress.Cancellable) -> T:
         while worker.is_alive():
             worker.join(0.1)
             if report.is_cancelled and not report.current_step:
-                raise exception.Cancelled(
-                    'Cancelled before anything was done.')
+                # Who had passed the check before has begun by then.
+                worker.join(0.1)
+                if not report.current_step:
+                    raise exception.Cancelled(
+                        'Cancelled before anything was done.')
     finally:
         _current = None
     if error:
         raise error[0]
+    if report.is_cancelled:
+        sys.stderr.write('It was too late to cancel: it is done.\n')
     return outcome[0]
 
 

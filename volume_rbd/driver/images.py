@@ -126,13 +126,16 @@ class Images:
         flow = upload_to_image.get_flow(self._tools(report), arguments)
         result = engine.run(flow, arguments, job=job,
                             connection=self._config.flow_connection)
-        self._after_clone(result, image.id, decided)
+        self._after_clone(result, image.id, decided,
+                          report or progress.Silent())
+        snapshot = registration.source_snapshot(image.id)
         return dataclasses.replace(result, lineage={
             'kind': 'glance_image', 'job': job,
-            'origin': f'rbd:{self._config.pool}/{volume.name}'})
+            'origin': f'rbd:{self._config.pool}/{volume.name}@{snapshot}'})
 
     def _after_clone(self, result: Result, image_id: str,
-                     decided: plan.Plan) -> None:
+                     decided: plan.Plan, report: progress.Progress
+                     ) -> None:
         if result.strategy != plan.Strategy.CLONE or decided.store is None:
             return
         pool = decided.store.pool or ''
@@ -141,9 +144,11 @@ class Images:
                 f'Glance accepted image {image_id} and has not made it '
                 f'active within {self._config.registration_timeout_s:g} s. '
                 f'Its clone {pool}/{image_id} stays, marked pending.',
-                remedy='Wait for the image to become active; if it stays '
-                       'queued, delete it and upload again.')
+                remedy='Wait for the image to become active. If it stays '
+                       'queued, delete it, run "volume-rbd reclaim --yes" '
+                       'to remove the clone, and upload again.')
         if self._config.clone_upload_flatten == 'background':
+            report.step('flattening the image in the background')
             self._flattener.submit(pool, image_id)
 
     def _tools(self, report: progress.Progress | None) -> Tools:

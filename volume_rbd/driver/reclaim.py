@@ -3,13 +3,16 @@
 
 An rbd_image with clones cannot go; it is marked, moved to the trash, and
 removed with its last clone. Nothing is ever renamed. Three things come to
-rest that way, and each is removed only where it can be proved to be nobody's:
+rest that way, and one more where Glance did not finish; each is removed only
+where it can be proved to be nobody's:
 
 * a volume of ours in the trash: it bears our own mark;
 * a Glance image that Glance deleted while it had clones: it is in the trash
   of a store's pool, named as an image that Glance no longer has;
 * a removed snapshot that lost its last clone: it is in the trash *namespace*
-  of its rbd_image, where only removed snapshots are.
+  of its rbd_image, where only removed snapshots are;
+* a clone of ours whose registration stayed pending: it bears our own mark,
+  and Glance no longer has the image.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ class Deletion:
 
 @dataclasses.dataclass(frozen=True)
 class Reclaimable:
-    """:param what: 'trashed_volume', 'trashed_image' or 'removed_snapshot'.
+    """:param what: 'trashed_volume', 'trashed_image', 'removed_snapshot' or
+        'pending_clone'.
     :param name: the rbd_image's name, or ``name@snapshot``.
     :param why: why it is nobody's.
     """
@@ -138,6 +142,8 @@ class Reclaimer:
         """What :meth:`reclaim` would remove. Opens every volume once."""
         for pool in self._pools():
             yield from self._find_trashed(pool)
+            if pool.name != self._config.pool:
+                yield from self._find_pending(pool)
         pool = self._cluster.pool(self._config.pool)
         for summary in pool.images():
             try:
@@ -156,6 +162,8 @@ class Reclaimer:
             if item.snapshot_id is not None:
                 with pool.open_by_id(item.image_id) as image:
                     return _drop_removed_snapshot(image, item.snapshot_id)
+            if item.what == 'pending_clone':
+                return self._reclaim_pending(pool, item)
             with pool.open_by_id(item.image_id) as image:
                 # It may have been restored since it was found.
                 if (not _is_in_trash(pool, item.image_id)
@@ -166,9 +174,43 @@ class Reclaimer:
             pool.trash_remove(item.image_id)
         except exception.ImageNotFound:
             return True
-        except (exception.ImageBusy, exception.CephPermissionDenied) as error:
+        except (exception.ImageBusy, exception.AccessDenied) as error:
             LOG.warning('%s/%s stays: %s', item.pool, item.name, error)
             return False
+        self._release(parent)
+        return True
+
+    def _find_pending(self, pool: Pool) -> Iterator[Reclaimable]:
+        for summary in pool.images():
+            try:
+                with pool.open(summary.name, read_only=True) as image:
+                    if not (_is_pending_clone(image)
+                            and self._is_deleted_in_glance(summary.name)):
+                        continue
+                    mark = lineage.get_lineage(image)
+                    size_bytes = image.size_bytes
+            except exception.ImageNotFound:
+                continue
+            except exception.AccessDenied as error:
+                LOG.warning('%s/%s is left alone: %s', pool.name,
+                            summary.name, error)
+                continue
+            yield Reclaimable(
+                what='pending_clone', pool=pool.name, name=summary.name,
+                image_id=summary.id, size_bytes=size_bytes,
+                age_s=time.time() - mark.created_at if mark else None,
+                why='Glance never finished its registration and no longer '
+                    'has the image')
+
+    def _reclaim_pending(self, pool: Pool, item: Reclaimable) -> bool:
+        with pool.open_by_id(item.image_id) as image:
+            if not (_is_pending_clone(image)
+                    and self._is_deleted_in_glance(item.name)):
+                return False
+            parent = image.parent
+            if not _drop_snapshots(image):
+                return False
+        pool.remove(item.name)
         self._release(parent)
         return True
 
@@ -194,7 +236,9 @@ class Reclaimer:
         except exception.VolumeRBDError as error:
             LOG.warning("The pools of Glance's stores are not known: %s",
                         error)
-        return [self._cluster.pool(name) for name in dict.fromkeys(names)]
+        own, *others = (self._cluster.pool(name)
+                        for name in dict.fromkeys(names))
+        return [own, *(pool for pool in others if _is_ours_to_read(pool))]
 
     def _find_trashed(self, pool: Pool) -> Iterator[Reclaimable]:
         now = time.time()
@@ -207,7 +251,11 @@ class Reclaimer:
                             or not self._is_nobodys(pool, image, entry.name)):
                         continue
                     size_bytes = image.size_bytes
-            except (exception.ImageNotFound, exception.CephPermissionDenied):
+            except exception.ImageNotFound:
+                continue
+            except exception.AccessDenied as error:
+                LOG.warning('%s/%s is left alone: %s', pool.name, entry.name,
+                            error)
                 continue
             is_volume = pool.name == self._config.pool
             yield Reclaimable(
@@ -217,6 +265,22 @@ class Reclaimer:
                 why=('deleted by this driver, its last clone is gone'
                      if is_volume else
                      'deleted by Glance, its last clone is gone'))
+
+
+def _is_ours_to_read(pool: Pool) -> bool:
+    """A store may be in another cluster, or not for the volumes' user."""
+    try:
+        pool.check()
+    except (exception.PoolNotFound, exception.AccessDenied) as error:
+        LOG.warning('Pool %s is left alone: %s', pool.name, error)
+        return False
+    return True
+
+
+def _is_pending_clone(image: Image) -> bool:
+    mark = lineage.get_lineage(image)
+    return (mark is not None and mark.kind == lineage.GLANCE_IMAGE
+            and mark.state == lineage.PENDING)
 
 
 def is_own_snapshot(name: str) -> bool:

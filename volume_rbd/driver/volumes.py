@@ -79,9 +79,12 @@ class Volumes:
                              read_only=True) as opened:
             size_bytes = self._size_for(volume, opened)
             depth = ancestry.depth(self._cluster, opened) + 1
+        report = report or progress.Silent()
+        report.check()
+        report.step('cloning the volume')
         self._pool.clone(parent, volume.name)
         self._adopt_or_remove(volume.name, f'rbd:{parent}',
-                              str(uuid.uuid4()), size_bytes)
+                              str(uuid.uuid4()), size_bytes, report)
         if (self._config.flatten_volume_from_snapshot
                 or depth > self._config.max_clone_depth):
             self._flatten_or_remove(volume.name, report)
@@ -90,8 +93,11 @@ class Volumes:
                            report: progress.Progress | None = None) -> None:
         """A clone of a volume as it is now."""
         snapshot = f'volume_rbd.clone-{volume.name}'
+        report = report or progress.Silent()
         with self._pool.open(source) as opened:
             self._size_for(volume, opened)
+            report.check()
+            report.step('taking a snapshot of the volume')
             # One that is there was left by a run that was killed.
             _drop_snapshot(opened, snapshot)
             opened.create_snapshot(snapshot)
@@ -117,13 +123,16 @@ class Volumes:
         return size_bytes
 
     def _adopt_or_remove(self, name: str, origin: str, job: str,
-                         size_bytes: int | None = None) -> None:
+                         size_bytes: int | None = None,
+                         report: progress.Progress | None = None) -> None:
         try:
             with self._pool.open(name) as image:
                 lineage.adopt(image, kind=lineage.VOLUME, origin=origin,
                               job=job)
                 if size_bytes is not None and size_bytes > image.size_bytes:
                     image.resize(size_bytes)
+            if report is not None:
+                report.check()
         except BaseException:
             self._pool.remove(name)
             raise

@@ -106,7 +106,8 @@ class Result:
     :param strategy: the one that did it, with its reason and sentence.
     :param attempts: every strategy that was tried, in order, with reasons.
     :param bytes_moved: through this process; a clone moves none.
-    :param lineage: what the new thing came from, as written on it.
+    :param lineage: what the new thing came from; a volume and a clone of
+        ours bear it as their mark.
     """
 
     operation: str

@@ -8,6 +8,7 @@ nothing is undone before the image was read again and says how it ended.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -28,8 +29,10 @@ PENDING = 'pending'
 # A killed client's watch lasts 30 seconds; Glance may hold the clone open.
 _REAP_TIMEOUT_S = 40
 # Registering takes about 0.15 s; the tasks are asked for when it takes longer.
-_POLL_FIRST_S = 0.08
-_POLL_LONGEST_S = 1.0
+# All who wait in this process share the rate: twenty at once would keep Glance
+# from the very work that they wait for.
+_POLL_FIRST_S = 0.05
+_POLL_LONGEST_S = 1.5
 _ASK_TASKS_AFTER_S = 0.3
 _REGISTER_PAUSES_S = (0.2, 0.5, 1.5)
 
@@ -152,8 +155,12 @@ class Register(Task):
                 if self._was_taken(image_id, url, is_unclear):
                     return
                 raise
-            except exception.GlanceUnavailable as error:
-                if not (error.was_sent or is_unclear):
+            except exception.GlanceImageNotFound:
+                raise
+            except exception.VolumeRBDError as error:
+                # Once one may have been taken, a refusal of the next says
+                # nothing of the first.
+                if not (is_unclear or _may_have_been_taken(error)):
                     raise
                 is_unclear = True
                 LOG.warning('No clear answer to the registration of image '
@@ -180,10 +187,20 @@ class Register(Task):
     def _was_taken(self, image_id: str, url: str, is_unclear: bool) -> bool:
         """Whether a 409 says that Glance has taken *url* already; an image
         that is active may have somebody else's data."""
-        image = self.tools.glance.get_image(image_id)
-        if image.status == 'active':
-            return url in self.tools.glance.get_locations(image_id)
+        try:
+            image = self.tools.glance.get_image(image_id)
+            if image.status == 'active':
+                return url in self.tools.glance.get_locations(image_id)
+        except exception.GlanceImageNotFound:
+            raise
+        except exception.VolumeRBDError:
+            if not is_unclear:
+                raise
         return is_unclear
+
+
+def _may_have_been_taken(error: exception.VolumeRBDError) -> bool:
+    return isinstance(error, exception.GlanceUnavailable) and error.was_sent
 
 
 def _without_answer(image_id: str, error: exception.GlanceUnavailable
@@ -222,14 +239,40 @@ class AwaitActive(Task):
             LOG.warning('Image %s stays marked pending: %s', image_id, error)
 
 
+class _Waiting:
+    """How many registrations this process waits for."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.count += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self.count -= 1
+
+
+_waiting = _Waiting()
+
+
 def wait_until_settled(tools: Tools, image_id: str, timeout_s: float) -> str:
     """:returns: ACTIVE or PENDING.
     :raises RegistrationRefused: Glance gave up and queued the image again.
     :raises GlanceImageNotUsable: somebody deleted it meanwhile.
     """
+    with _waiting:
+        return _poll(tools, image_id, timeout_s)
+
+
+def _poll(tools: Tools, image_id: str, timeout_s: float) -> str:
     started = time.monotonic()
     pause_s = _POLL_FIRST_S
     while True:
+        time.sleep(min(pause_s * _waiting.count, _POLL_LONGEST_S, timeout_s))
+        pause_s *= 1.3
         waited_s = time.monotonic() - started
         try:
             if _is_settled(tools, image_id, waited_s):
@@ -242,8 +285,6 @@ def wait_until_settled(tools: Tools, image_id: str, timeout_s: float) -> str:
             LOG.warning('Cannot read image %s: %s', image_id, error)
         if waited_s >= timeout_s:
             return PENDING
-        time.sleep(min(pause_s, max(timeout_s - waited_s, 0.001)))
-        pause_s = min(pause_s * 1.5, _POLL_LONGEST_S)
 
 
 def _is_settled(tools: Tools, image_id: str, waited_s: float) -> bool:

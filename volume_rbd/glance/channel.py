@@ -50,6 +50,11 @@ class Channel:
         self._retries = config.retries
         self._sleep = sleep
 
+    def is_admin(self) -> bool:
+        """Whether the token has the role admin."""
+        session = self.client.http_client.session
+        return 'admin' in session.auth.get_access(session).role_names
+
     @property
     def images(self) -> Any:
         """glanceclient's controller of images."""

@@ -12,7 +12,7 @@ from oslo_log import log as logging
 
 from volume_rbd import exception, model, opts
 from volume_rbd.glance import channel as channels
-from volume_rbd.glance import creation, errors, images
+from volume_rbd.glance import creation, errors, images, stores
 from volume_rbd.glance import download as downloads
 from volume_rbd.glance import session as sessions
 from volume_rbd.glance import upload as uploads
@@ -54,6 +54,7 @@ class GlanceClient:
             return channels.Channel(session, config, interface=interface,
                                     sleep=sleep)
 
+        self._stores = stores.SharedStores(self._fetch_stores)
         self._user = open_channel(user)
         self._service = self._pair = self._user
         if service is not None:
@@ -139,6 +140,9 @@ class GlanceClient:
 
     # -- the service's session ----------------------------------------------
     def get_stores(self) -> list[model.StoreInfo]:
+        return self._stores.get()
+
+    def _fetch_stores(self) -> list[model.StoreInfo]:
         answer = self._service.call(
             "Asking for the stores' details",
             self._service.images.get_stores_info_detail,
@@ -172,6 +176,12 @@ class GlanceClient:
             except exception.GlanceImageNotFound:
                 continue
             return True
+        if not any(channel.is_admin() for channel in self._who_may_see()):
+            raise exception.GlanceForbidden(
+                f'Whether Glance still has image {image_id} cannot be told '
+                'with these credentials.',
+                remedy='Other projects\' images are shown to the role admin '
+                       'only: give it to the service user.')
         return False
 
     def _who_may_see(self) -> Iterator[channels.Channel]:

@@ -124,6 +124,6 @@ class Glance(Protocol):
     def has_image(self, image_id: str) -> bool:
         """Whether Glance knows the image, whoever owns it.
 
-        For a private image of another project the service must be admin: to
-        one that is not, it looks like none.
+        :raises GlanceForbidden: neither session has the role admin, so that
+            another project's image would look like none.
         """

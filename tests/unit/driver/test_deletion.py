@@ -343,68 +343,182 @@ def test_an_image_is_kept_where_glance_cannot_be_asked_of_it() -> None:
     assert world.disks('images') == [f'[{UUID}]']
 
 
-# -- a deletion that fails midway ---------------------------------------------
+def _without_caps(world: World) -> None:
+    world.ceph.caps['cinder'] = {'volumes': 'rw'}
 
-def _deletions(world: World) -> dict[str, Callable[[RBDDriver], object]]:
+
+def _without_the_pool(world: World) -> None:
+    """A store of another cluster, of which Glance does not tell the fsid."""
+    world.ceph.pools.remove('images')
+
+
+@pytest.mark.parametrize('change', [_without_caps, _without_the_pool])
+def test_a_pool_of_glance_that_is_not_ours_to_read_is_left_alone(
+        change: Callable[[World], None]) -> None:
+    world = World()
+    _trash(world, 'volumes', 'v', mark=lineage.TRASHED)
     world.make_volume()
-    world.make_volume('plain')
-    world.make_volume('leftover')
-    with world.volumes.open('leftover') as volume:
-        volume.create_snapshot('volume_rbd.upload-x')
+    with world.volumes.open(VOLUME) as volume:
+        volume.create_snapshot('s')
+    world.volumes.clone(model.SnapSpec('volumes', VOLUME, 's'), CHILD)
+    with world.volumes.open(VOLUME) as volume:
+        volume.remove_snapshot('s')
+    change(world)
+    with world.driver() as driver:
+        assert [item.name for item in driver.reclaimer.purge()] == ['v']
+    assert world.disks('volumes') == [VOLUME, CHILD]
+
+
+def test_without_the_volumes_pool_it_is_told() -> None:
+    world = World()
+    world.ceph.caps['cinder'] = {}
+    with world.driver() as driver, \
+            pytest.raises(exception.CephPermissionDenied):
+        driver.reclaimer.purge()
+
+
+def test_a_child_in_a_pool_that_may_not_be_read_keeps_its_parent() -> None:
+    """Whether it has clones cannot be known."""
+    world = World()
+    world.make_volume()
     image_id = world.clone_upload()
     with world.driver() as driver:
-        driver.images.create(model.VolumeSpec(CHILD, model.GIB), image_id)
-    return {
-        'plain': lambda driver: driver.volumes.delete('plain'),
-        'leftover': lambda driver: driver.volumes.delete('leftover'),
-        'with-clones': lambda driver: driver.volumes.delete(VOLUME),
-        'last-clone': lambda driver: driver.volumes.delete(CHILD),
-    }
+        driver.volumes.delete(VOLUME)
+        _without_caps(world)
+        assert driver.reclaimer.purge() == []
+    assert world.disks('volumes') == [f'[{VOLUME}]']
+    assert world.disks('images') == [image_id]
 
 
-@pytest.mark.parametrize('name', ['plain', 'leftover', 'with-clones',
-                                  'last-clone'])
-def test_a_deletion_that_failed_at_any_call_can_be_repeated(name: str
-                                                            ) -> None:
-    def begin() -> World:
-        world = World()
-        world.delete = _deletions(world)[name]  # type: ignore[attr-defined]
-        if name == 'last-clone':
-            # Both ancestors are in the trash, and go with it.
-            with world.driver() as driver:
-                driver.volumes.delete(VOLUME)
-            for image_id in list(world.server.records):
-                world.glance.delete_image(image_id)
-        world.trace()
-        return world
+# -- a deletion that fails midway ---------------------------------------------
 
-    def names(world: World) -> list[str]:
-        return world.disks('volumes') + world.disks('images')
+def _plain(world: World) -> str:
+    world.make_volume()
+    return VOLUME
 
-    whole = begin()
+
+def _leftover(world: World) -> str:
+    world.make_volume()
+    with world.volumes.open(VOLUME) as volume:
+        volume.create_snapshot('volume_rbd.upload-x')
+    return VOLUME
+
+
+def _with_clones(world: World) -> str:
+    world.make_volume()
+    with world.driver() as driver:
+        driver.volumes.create_from_volume(model.VolumeSpec(CHILD), VOLUME)
+    return VOLUME
+
+
+def _last_clone(world: World) -> str:
+    """Its ancestors, a volume and an image, are in the trash already."""
+    with world.driver() as driver:
+        family = Family(driver, world)
+        for who in ('source', 'image'):
+            family.delete(who)
+    return CHILD
+
+
+@pytest.mark.parametrize('prepare', [_plain, _leftover, _with_clones,
+                                     _last_clone])
+def test_a_deletion_that_failed_at_any_call_can_be_repeated(
+        prepare: Callable[[World], str]) -> None:
+    whole = World()
+    name = prepare(whole)
+    whole.trace()
     with whole.driver() as driver:
-        whole.delete(driver)  # type: ignore[attr-defined]
-    calls = whole.end_trace()['ceph']
+        driver.volumes.delete(name)
+        calls = whole.end_trace()['ceph']
+        driver.reclaimer.purge()
+    expected = whole.disks('volumes') + whole.disks('images')
     for number, method in enumerate(calls):
-        world = begin()
+        world = World()
+        prepare(world)
+        world.trace()
         world.break_call('ceph', number,
                          exception.ClusterUnavailable('lost'))
         with world.driver() as driver:
             try:
-                world.delete(driver)  # type: ignore[attr-defined]
+                driver.volumes.delete(name)
             except exception.ClusterUnavailable:
                 world.end_trace()
-                world.delete(driver)  # type: ignore[attr-defined]
+                driver.volumes.delete(name)
             driver.reclaimer.purge()
-        assert len(names(world)) == len(names(whole)), (number, method)
+        left = world.disks('volumes') + world.disks('images')
+        assert left == expected, (number, method)
 
 
-def test_a_pending_clone_is_not_reclaimed_under_glances_eyes() -> None:
+# -- a registration that Glance never finished --------------------------------
+
+def _pending() -> World:
     world = World(activation_polls=None)
     world.make_volume()
+    with world.driver() as driver, \
+            pytest.raises(exception.RegistrationPending):
+        driver.images.upload(model.VolumeSpec(VOLUME), ImageRequest('x'))
+    return world
+
+
+def test_a_pending_clone_is_kept_while_glance_has_the_image() -> None:
+    world = _pending()
+    before = world.state()
     with world.driver() as driver:
-        with pytest.raises(exception.RegistrationPending):
-            driver.images.upload(model.VolumeSpec(VOLUME), ImageRequest('x'))
-        before = world.state()
         assert driver.reclaimer.purge() == []
     assert world.state() == before
+
+
+def test_a_pending_clone_goes_when_glance_has_the_image_no_longer() -> None:
+    world = _pending()
+    [image_id] = world.server.records
+    world.glance.delete_image(image_id)
+    with world.driver() as driver:
+        [item] = driver.reclaimer.find()
+        assert (item.what, item.pool, item.name) == (
+            'pending_clone', 'images', image_id)
+        assert item.age_s is not None
+        driver.reclaimer.purge()
+    assert world.disks('images') == []
+    assert world.snapshots('volumes', VOLUME) == []
+
+
+def test_a_pending_clone_that_is_registered_meanwhile_is_kept() -> None:
+    world = _pending()
+    [image_id] = world.server.records
+    record = world.server.records.pop(image_id)
+    with world.driver() as driver:
+        [item] = driver.reclaimer.find()
+        world.server.records[image_id] = record
+        assert not driver.reclaimer.reclaim(item)
+    assert world.disks('images') == [image_id]
+
+
+def test_a_clone_that_is_complete_is_kept_whatever_glance_says() -> None:
+    world = World()
+    world.make_volume()
+    image_id = world.clone_upload()
+    world.server.records.clear()
+    with world.driver() as driver:
+        assert driver.reclaimer.purge() == []
+    assert world.disks('images') == [image_id]
+
+
+def test_a_pending_clone_is_kept_where_glance_cannot_be_asked() -> None:
+    world = _pending()
+    world.server.records.clear()
+    world.glance.fail_next('has_image', exception.GlanceUnavailable('no'), 99)
+    with world.driver() as driver:
+        assert driver.reclaimer.purge() == []
+    assert len(world.disks('images')) == 1
+
+
+def test_a_pending_clone_of_another_project_is_kept_without_an_admin(
+        ) -> None:
+    """Its mark may be stale: AwaitActive only warns where it cannot change
+    it, so the image may even be active."""
+    world = _pending()
+    world.glance.project = 'other'
+    world.glance.service_roles = frozenset(('service',))
+    with world.driver() as driver:
+        assert driver.reclaimer.purge() == []
+    assert len(world.disks('images')) == 1

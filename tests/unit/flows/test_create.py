@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.unit.copying.memory import CancelsAt
 from tests.unit.flows import checks
 from tests.unit.world import SIZE, OnStep, World, content
 from volume_rbd import exception, model, progress
@@ -396,9 +397,8 @@ def test_a_download_that_ends_early_is_closed() -> None:
             finally:
                 closed.append(image_id)
 
-    operation = checks.create(store_id='file')
+    operation = checks.create(store_id='file', data=content(8 * model.MIB))
     operation.world.glance = Glance(operation.world.server)
-    operation.world.ceph.fail_next('write', exception.NoSpace('Full.'))
-    operation.go()
-    assert isinstance(operation.error, exception.NoSpace)
+    operation.go(CancelsAt(1))
+    assert isinstance(operation.error, exception.Cancelled)
     assert closed == [operation.image_id]

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import tenacity
 
 from tests.fakes.glance import FILE
 from tests.unit import test_plan_properties
 from tests.unit.flows import checks
 from tests.unit.world import (
+    SOON_S,
     SOURCE,
     VOLUME,
     OnStep,
@@ -22,6 +24,7 @@ from tests.unit.world import (
 from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
 from volume_rbd.driver.images import ImageRequest
+from volume_rbd.flows import registration
 from volume_rbd.flows.upload_to_image import source_snapshot
 from volume_rbd.plan import SENTENCES, Reason
 
@@ -81,7 +84,7 @@ def test_a_volume_that_cannot_be_cloned_is_sent(reason: Reason, make: Make
     operation.check_done()
     result = operation.result
     assert (result.strategy, result.reason) == ('upload', reason)
-    assert SENTENCES[reason] in result.sentence
+    assert SENTENCES[reason][:-1] in result.sentence
     assert len(result.attempts) == 1
     assert 'clone' not in operation.calls['ceph']
     assert 'register_location' not in operation.calls['glance']
@@ -375,7 +378,8 @@ def test_what_cannot_be_read_after_the_answer_is_never_undone(
         error: type[Exception]) -> None:
     """Glance makes it active in the background all the same."""
     operation = _failing('get_image', error('no'), times=10 ** 4,
-                         keeps_record=True).go()
+                         keeps_record=True, registration_timeout_s=SOON_S)
+    operation.go()
     assert isinstance(operation.error, exception.RegistrationPending)
     operation.check_pending()
 
@@ -403,6 +407,55 @@ def test_a_registration_whose_answer_was_lost_is_not_undone(
     operation.go()
     operation.check_done()
     assert operation.result.strategy == 'clone'
+
+
+@pytest.mark.parametrize('error', [
+    exception.GlanceForbidden, exception.ApiNotImplemented,
+    exception.InvalidInput, exception.GlanceUnauthorized,
+    exception.QuotaExceeded, exception.GlanceUnavailable])
+def test_after_a_lost_answer_no_other_answer_undoes_the_clone(
+        error: type[exception.VolumeRBDError]) -> None:
+    """Glance has taken it, whatever it says to the second try."""
+    operation = checks.upload(keeps_record=True)
+    world = operation.world
+    world.glance.lost_answers['register_location'] = (
+        exception.GlanceUnavailable('reset by peer'))
+    first = 1  # after get_stores
+    world.break_call('glance', first + 1, error('no'))
+    operation.go()
+    assert operation.calls['glance'][first] == 'register_location'
+    operation.check_done()
+    assert operation.result.strategy == 'clone'
+
+
+def test_after_a_lost_answer_a_conflict_that_cannot_be_looked_into_is_left(
+        ) -> None:
+    operation = checks.upload(keeps_record=True)
+    world = operation.world
+    world.glance.lost_answers['register_location'] = (
+        exception.GlanceUnavailable('reset by peer'))
+    world.glance.fail_next('get_image', exception.GlanceUnavailable('down'))
+    operation.go()
+    operation.check_done()
+    assert operation.result.strategy == 'clone'
+
+
+def test_a_registration_that_got_lost_on_its_way_is_asked_for_again() -> None:
+    operation = _failing('register_location',
+                         exception.GlanceUnavailable('reset')).go()
+    operation.check_done()
+    assert operation.result.strategy == 'clone'
+    assert operation.calls['glance'].count('register_location') == 2
+
+
+def test_a_clone_that_glance_holds_open_for_a_moment_is_undone_later(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registration.reap.retry, 'wait', tenacity.wait_none())
+    operation = _failing('register_location', exception.InvalidInput('400'))
+    operation.world.ceph.fail_next('remove', exception.ImageBusy('open'), 3)
+    operation.go()
+    operation.check_done()
+    assert operation.result.strategy == 'upload'
 
 
 @pytest.mark.parametrize(('method', 'knobs'), [

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent import futures
 
 import pytest
 
@@ -100,7 +101,25 @@ def test_a_passing_failure_is_tried_again(status: int) -> None:
 def test_a_failure_inside_glance_is_not_tried_again() -> None:
     with serving(lambda request: request.answer(500)) as server:
         with pytest.raises(exception.GlanceUnavailable, match='500'):
-            open_client(server.url).get_stores()
+            open_client(server.url).get_image(IMAGE_ID)
+        assert len(server.requests) == 1
+
+
+def test_the_stores_are_asked_for_once_more_after_a_500() -> None:
+    # The first requests of a burst trip over each other inside Glance.
+    answers = iter([(500, b''), (200, b'{"stores": []}')])
+    with serving(lambda request: request.answer(*next(answers))) as server:
+        assert open_client(server.url).get_stores() == []
+        assert len(server.requests) == 2
+
+
+def test_a_burst_asks_for_the_stores_once() -> None:
+    with serving(lambda request: request.answer(200, b'{"stores": []}')
+                 ) as server:
+        glance = open_client(server.url)
+        with futures.ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: glance.get_stores(), range(8)))
+        assert answers == [[]] * 8
         assert len(server.requests) == 1
 
 
