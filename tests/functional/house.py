@@ -174,6 +174,11 @@ class House:
         self._sql('glance', 'UPDATE image_locations SET value = %s '
                   'WHERE image_id = %s', url, image_id)
 
+    def forget_locations(self, image_id: str) -> None:
+        """So that Glance deletes the record and nothing else."""
+        self._sql('glance', 'DELETE FROM image_locations '
+                  'WHERE image_id = %s', image_id)
+
     # -- what is left ------------------------------------------------------
     def describe(self) -> set[str]:
         return (self.cluster.describe() | self._records() | self._files()

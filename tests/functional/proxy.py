@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 _PIECE = 256 * 1024
@@ -150,9 +150,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         reset(self.connection)
 
     def _answer(self, status: int, body: bytes) -> None:
-        left = int(self.headers.get('Content-Length') or 0)
-        while left > 0 and (piece := self.rfile.read(min(left, _PIECE))):
-            left -= len(piece)
+        for _ in self._body():
+            pass
         self.send_response(status)
         is_json = body.startswith(b'{')
         self.send_header('Content-Type', 'application/json' if is_json
@@ -171,7 +170,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if rule is not None and rule.reset == 'after':
                 return self._reset()
             self._relay(answer)
-        except (OSError, http.client.HTTPException):
+        except (OSError, ValueError, http.client.HTTPException):
             self._reset()
         finally:
             glance.close()
@@ -183,14 +182,42 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for key, value in self.headers.items():
             if key.lower() not in _HOP_BY_HOP:
                 glance.putheader(key, value)
+        if self._is_chunked():
+            glance.putheader('Transfer-Encoding', 'chunked')
         glance.endheaders()
-        left = int(self.headers.get('Content-Length') or 0)
+        if not self._is_chunked():
+            for piece in self._body():
+                glance.send(piece)
+            return
+        for piece in self._body():
+            glance.send(b'%x\r\n%s\r\n' % (len(piece), piece))
+        glance.send(b'0\r\n\r\n')
+
+    def _is_chunked(self) -> bool:
+        coding = str(self.headers.get('Transfer-Encoding') or '')
+        return coding.lower() == 'chunked'
+
+    def _body(self) -> Iterator[bytes]:
+        """The request's, however it is sent.
+
+        :raises ConnectionResetError: it ends before its end.
+        """
+        if not self._is_chunked():
+            yield from self._pieces(int(
+                self.headers.get('Content-Length') or 0))
+            return
+        while length := int(self.rfile.readline().strip() or b'x', 16):
+            yield from self._pieces(length)
+            self.rfile.readline()
+        self.rfile.readline()
+
+    def _pieces(self, left: int) -> Iterator[bytes]:
         while left > 0:
             piece = self.rfile.read(min(left, _PIECE))
             if not piece:
                 raise ConnectionResetError
             left -= len(piece)
-            glance.send(piece)
+            yield piece
 
     def _relay(self, answer: http.client.HTTPResponse) -> None:
         self.send_response(answer.status)

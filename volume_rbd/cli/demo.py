@@ -35,9 +35,9 @@ from volume_rbd.driver.images import ImageRequest
 from volume_rbd.flows.base import Result
 from volume_rbd.sandbox import Sandbox
 
-_IMAGE_BYTES = model.GIB
+_IMAGE_BYTES = 512 * model.MIB
 _VOLUME_GIB = 2
-_FILES_BYTES = 320 * model.MIB
+_FILES_BYTES = 200 * model.MIB
 _WRITE_BYTES = 64 * model.MIB
 _SMALL_BYTES = 32 * model.MIB
 
@@ -308,7 +308,7 @@ def _make_filesystem(path: pathlib.Path) -> None:
 
 
 def _some_files() -> Iterator[pathlib.Path]:
-    """Files of this very system, up to 320 MiB of them."""
+    """Files of this very system, up to 200 MiB of them."""
     total = 0
     for path in sorted(pathlib.Path(sys.prefix).rglob('*.*')):
         if path.is_file() and not path.is_symlink():

@@ -62,8 +62,7 @@ def _kept(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], job: str,
     detail = models.FlowDetail(flow.name, uuid=job)
     book.add(detail)
     with contextlib.closing(backend), \
-            contextlib.closing(backend.get_connection()) as records:
-        _begin_record(records, book)
+            contextlib.closing(_begin_record(backend, book)) as records:
         try:
             yield engines.load(flow, flow_detail=detail, book=book,
                                backend=backend, **options)
@@ -71,11 +70,15 @@ def _kept(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], job: str,
             records.destroy_logbook(book.uuid)
 
 
-def _begin_record(records: Any, book: models.LogBook) -> None:
-    """:raises Unavailable: nothing was begun."""
+def _begin_record(backend: Any, book: models.LogBook) -> Any:
+    """:returns: the connection to the records.
+    :raises Unavailable: nothing was begun."""
     try:
+        # A database is connected to here, and not by the fetch.
+        records = backend.get_connection()
         records.upgrade()
         records.save_logbook(book)
+        return records
     except Exception as error:
         raise exception.Unavailable(
             'The record of this operation cannot be written: '

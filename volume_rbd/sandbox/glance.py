@@ -35,6 +35,8 @@ def get_sections(layout: Layout, state: State
         'rbd_store_pool': 'images',
         'rbd_store_user': 'glance',
         'rbd_store_ceph_conf': layout.ceph_conf,
+        # Zeros stay holes: a sandbox lives on somebody's laptop.
+        'rbd_thin_provisioning': 'true',
     }
     file: dict[str, object] = {
         'filesystem_store_datadir': layout.glance / 'file'}

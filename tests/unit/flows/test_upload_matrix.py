@@ -434,8 +434,11 @@ def test_after_a_lost_answer_a_conflict_that_cannot_be_looked_into_is_left(
     world = operation.world
     world.glance.lost_answers['register_location'] = (
         exception.GlanceUnavailable('reset by peer'))
+    world.break_call('glance', 2, exception.GlanceConflict('409'))
     world.glance.fail_next('get_image', exception.GlanceUnavailable('down'))
     operation.go()
+    assert operation.calls['glance'][:4] == [
+        'get_stores', 'register_location', 'register_location', 'get_image']
     operation.check_done()
     assert operation.result.strategy == 'clone'
 
