@@ -44,7 +44,7 @@ def size_bytes_from_gib(size_gib: object) -> int:
     """
     remedy = 'Give a whole number of GiB, 1 or more.'
     try:
-        number = int(str(size_gib))
+        number = int(str(size_gib).replace('_', '?'))
     except ValueError:
         raise exception.InvalidSize(
             f'{size_gib!r} is not a size.', remedy=remedy) from None

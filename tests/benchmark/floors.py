@@ -111,19 +111,16 @@ class Floors:
     def upload_from_memory(self, size_bytes: int) -> float:
         """What Glance takes in when nothing has to be read."""
         image_id = self.create_record()
-        block = os.urandom(4 * 1024 ** 2)
+        # What gunicorn takes in fastest (tried): chunks of 256 KiB.
+        block = os.urandom(256 * 1024)
 
-        class Body:
-            def __len__(self) -> int:
-                return size_bytes
-
-            def __iter__(self) -> Iterator[bytes]:
-                for _ in range(size_bytes // len(block)):
-                    yield block
+        def body() -> Iterator[bytes]:
+            for _ in range(size_bytes // len(block)):
+                yield block
 
         started = time.monotonic()
         self._http.put(
-            f'{self.url}/v2/images/{image_id}/file', data=Body(), timeout=900,
+            f'{self.url}/v2/images/{image_id}/file', data=body(), timeout=900,
             headers={**self.headers(),
                      'Content-Type': 'application/octet-stream',
                      'x-openstack-image-size': str(size_bytes)}

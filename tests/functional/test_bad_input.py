@@ -284,7 +284,7 @@ def test_a_full_pool_is_said_and_does_not_hang(full_pool: House) -> None:
     for words in (['create', 'v', '--image', house.image],
                   ['create', 'v', '--size', '1']):
         started = time.monotonic()
-        expect(house, words, 7, 'quota', timeout_s=90)
+        expect(house, words, 7, 'quota', timeout_s=45)
         assert time.monotonic() - started < 40
 
 

@@ -187,7 +187,8 @@ def test_a_location_in_a_pool_that_is_not_glances_is_foreign(
     image = house.member.make(DATA)
     (true_url,) = house.service.locations(image)
     name = name.format(image=image)
-    house.cluster.make(pool, name, content.sparse_bytes(2 * MIB))
+    # As large as the image: Glance is waited for when it has less to give.
+    house.cluster.make(pool, name, content.sparse_bytes(len(DATA)))
     house.cluster.take_snapshot(pool, name, snapshot, protect=True)
     house.replace_location(
         image, f'rbd://{house.cluster.fsid}/{pool}/{name}/{snapshot}')

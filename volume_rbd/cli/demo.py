@@ -8,6 +8,7 @@ service's credentials, as in a real cloud.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import dataclasses
 import hashlib
 import itertools
@@ -36,7 +37,7 @@ from volume_rbd.flows.base import Result
 from volume_rbd.sandbox import Sandbox
 
 _IMAGE_BYTES = 512 * model.MIB
-_VOLUME_GIB = 2
+_VOLUME_GIB = 1
 _FILES_BYTES = 200 * model.MIB
 _WRITE_BYTES = 64 * model.MIB
 _SMALL_BYTES = 32 * model.MIB
@@ -159,8 +160,15 @@ class Demo:
         self._create('of-clone', cloned, now)
         self._create('of-upload', copied, now)
         self._create('of-file', in_file, expected, _IMAGE_BYTES)
-        for order in itertools.permutations(('volume', 'image', 'clone')):
-            self._delete_in(order, small, small_hash)
+        orders = list(itertools.permutations(('volume', 'image', 'clone')))
+        _say(f'{len(orders)} times at once: a volume, an image by clone of '
+             'it, a clone of that')
+        with concurrent.futures.ThreadPoolExecutor(len(orders)) as pool:
+            made = list(pool.map(
+                lambda number: self._make_chain(number, small),
+                range(len(orders))))
+        for order, chain in zip(orders, made, strict=True):
+            self._delete_in(order, chain, small_hash)
 
     # -- the operations ------------------------------------------------------
     def _create(self, name: str, image_id: str, expected: str,
@@ -187,34 +195,37 @@ class Demo:
         self._note(result, actual.hexdigest() == expected, name)
         return image_id
 
-    def _delete_in(self, order: tuple[str, ...], image_id: str,
-                   expected: str) -> None:
-        """Volume → image by clone → clone of it, then delete in *order*."""
+    def _make_chain(self, number: int, image_id: str) -> tuple[str, str, str]:
+        """:returns: a volume, the image cloned from it, a clone of that."""
+        volume, clone = (f'demo-{self._tag}-{number}-{word}'
+                         for word in ('volume', 'clone'))
+        self._volumes += [volume, clone]
+        self._fast.images.create(
+            model.VolumeSpec(volume, model.GIB), image_id)
+        image = str(self._fast.images.upload(
+            model.VolumeSpec(volume), ImageRequest(volume)
+        ).values['image_id'])
+        self._images.append(image)
+        self._fast.images.create(model.VolumeSpec(clone, model.GIB), image)
+        return volume, image, clone
+
+    def _delete_in(self, order: tuple[str, ...],
+                   chain: tuple[str, str, str], expected: str) -> None:
+        """Delete a chain in *order*; what is still there keeps its data."""
         _say(f'deleting in the order {", ".join(order)}')
-        names = [f'demo-{self._tag}-{"".join(word[0] for word in order)}-{i}'
-                 for i in (1, 2)]
-        self._volumes += names
-        size_bytes = 1 * model.GIB
-        self._fast.images.create(
-            model.VolumeSpec(names[0], size_bytes), image_id)
-        made = str(self._fast.images.upload(
-            model.VolumeSpec(names[0]),
-            ImageRequest(names[0])).values['image_id'])
-        self._images.append(made)
-        self._fast.images.create(
-            model.VolumeSpec(names[1], size_bytes), made)
+        volume, image, clone = chain
         ways: dict[str, Callable[[], Any]] = {
-            'volume': lambda: self._fast.volumes.delete(names[0]),
-            'image': lambda: self._glance.delete_image(made),
-            'clone': lambda: self._fast.volumes.delete(names[1])}
+            'volume': lambda: self._fast.volumes.delete(volume),
+            'image': lambda: self._glance.delete_image(image),
+            'clone': lambda: self._fast.volumes.delete(clone)}
         started = time.monotonic()
         is_right = True
         for word in order:
             ways[word]()
-            if word != 'clone' and names[1] in self._fast.volumes.names():
-                is_right &= self._hash(names[1], _SMALL_BYTES) == expected
+            if clone in self._fast.volumes.names():
+                is_right &= self._hash(clone, _SMALL_BYTES) == expected
         self._rows.append(Row(
-            'delete', '-', ','.join(order), size_bytes, 0,
+            'delete', '-', ','.join(order), model.GIB, 0,
             time.monotonic() - started, is_right))
 
     # -- bytes ---------------------------------------------------------------
