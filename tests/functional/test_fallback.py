@@ -378,7 +378,7 @@ def test_glance_goes_down_before_the_transfer_or_registration(
     report = Steps('choosing a strategy', proxy.stop)
 
     with pytest.raises(exception.GlanceUnavailable,
-                       match='could not be undone|Not everything'):
+                       match=r'could not be undone|Not everything'):
         house.upload(volume, driver=driver, report=report)
 
     assert house.cluster.describe() == before

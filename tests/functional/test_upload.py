@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from tests.functional import content
-from tests.functional.content import GIB, MIB
+from tests.functional.content import MIB
 from tests.functional.house import House
 from tests.functional.steps import Steps
 from volume_rbd import exception
@@ -225,7 +225,7 @@ def test_a_flattened_clone_depends_on_nothing(
     with house.cluster.open('images', image, 'snap',
                             read_only=True) as opened:
         assert opened.parent_info is not None
-        with pytest.raises(Exception, match='not found|No such'):
+        with pytest.raises(Exception, match=r'not found|No such'):
             opened.get_parent_image_spec()
     assert house.member.digest(image) == content.digest_of_bytes(data)
     # The volume can go for good.
