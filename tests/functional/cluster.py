@@ -178,9 +178,9 @@ class Cluster:
                             'rbd_trash_purge_schedule', 'rbd_mirroring',
                             'rbd_task', 'rbd_mirror_snapshot_schedule'):
                 continue
-            if item.key == 'rbd_children':
-                if not self._omap_keys(ioctx, item.key):
-                    continue
+            if (item.key == 'rbd_children'
+                    and not self._omap_keys(ioctx, item.key)):
+                continue
             kind, _, rest = item.key.partition('.')
             if kind == 'rbd_data':
                 found.add(f'rbd_data.{rest.rpartition(".")[0]}')

@@ -267,11 +267,11 @@ class House:
         with contextlib.closing(pymysql.connect(
                 host='127.0.0.1', port=state.ports['mariadb'],
                 user=database, database=database,
-                password=state.passwords[f'db_{database}'])) as connection:
-            with connection.cursor() as cursor:
-                cursor.execute(query, values or None)
-                connection.commit()
-                return list(cursor.fetchall())
+                password=state.passwords[f'db_{database}'])
+                ) as connection, connection.cursor() as cursor:
+            cursor.execute(query, values or None)
+            connection.commit()
+            return list(cursor.fetchall())
 
     @property
     def database_url(self) -> str:
