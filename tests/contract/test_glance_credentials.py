@@ -75,7 +75,16 @@ def test_an_unknown_region_is_a_configuration_error(
 def test_the_catalog_leads_to_glance(real_glance: RealWorld) -> None:
     client = glance.open_glance(
         opts.load_config([]), real_glance.environ('member'))
-    assert not client.has_image(str(uuid.uuid4()))
+    with pytest.raises(exception.GlanceImageNotFound):
+        client.get_image(str(uuid.uuid4()))
+
+
+def test_who_is_no_admin_cannot_tell_that_an_image_is_gone(
+        real_glance: RealWorld) -> None:
+    client = glance.open_glance(
+        opts.load_config([]), real_glance.environ('member'))
+    with pytest.raises(exception.GlanceForbidden):
+        client.has_image(str(uuid.uuid4()))
 
 
 def test_an_operator_with_only_a_cinder_conf_acts_as_the_service(
