@@ -34,7 +34,8 @@ default_opts: list[cfg.Opt] = [
     cfg.IntOpt(
         'glance_request_timeout', min=1,
         help='Seconds after which a call to Glance is given up, if it does '
-             'not answer. Unset: 600, long enough for the end of an upload.'),
+             'not answer. Unset: 600 for what moves bytes, long enough for '
+             'the end of an upload, and 60 for all else.'),
     cfg.BoolOpt(
         'glance_api_insecure', default=False,
         help='Do not verify the TLS certificate of Glance and Keystone.'),
@@ -175,6 +176,11 @@ class GlanceConfig:
     request_timeout_s: int = 600
     insecure: bool = False
     ca_file: str | None = None
+
+    @property
+    def call_timeout_s(self) -> int:
+        """For what moves no bytes: nobody waits ten minutes for a record."""
+        return min(self.request_timeout_s, 60)
 
 
 @dataclasses.dataclass(frozen=True)

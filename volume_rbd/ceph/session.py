@@ -123,6 +123,9 @@ class Session:
             if known is not None and known.get_pool_id() == number:
                 return known
             opened = self.handle.open_ioctx(pool)
+            # A full pool says so instead of letting every write hang;
+            # removals go on.
+            opened.set_osdmap_full_try()
             with self._lock:
                 if known is not None:
                     self._stale.append(known)

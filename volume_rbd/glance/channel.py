@@ -47,6 +47,7 @@ class Channel:
         self.client = glanceclient.Client('2', session=session, **where)
         self._bytes = adapter.Adapter(session, service_type='image',
                                       raise_exc=False, **where)
+        self._transfer_timeout_s = config.request_timeout_s
         self._retries = config.retries
         self._sleep = sleep
 
@@ -106,13 +107,15 @@ class Channel:
         source is by then, so neither is followed.
         """
         response = self._bytes.put(url, data=body, headers=dict(headers),
-                                   allow_reauth=False, redirect=False)
+                                   allow_reauth=False, redirect=False,
+                                   timeout=self._transfer_timeout_s)
         _raise_for_status(response)
 
     def receive(self, url: str) -> Any:
         """GET *url*; the response's body is still on the wire."""
-        response = self._bytes.get(url, stream=True, headers={
-            'Accept-Encoding': 'identity'})
+        response = self._bytes.get(
+            url, stream=True, headers={'Accept-Encoding': 'identity'},
+            timeout=self._transfer_timeout_s)
         _raise_for_status(response)
         return response
 

@@ -119,7 +119,11 @@ class GlanceClient:
 
     def register_location(self, image_id: str, url: str) -> None:
         url_of_locations = channels.image_url(image_id, '/locations')
-        self._need_locations_api()
+        try:
+            self._need_locations_api()
+        except exception.GlanceUnavailable as error:
+            error.was_sent = False
+            raise
         # Not images.add_image_location(): it reads the image afterwards, and
         # a failure of that would look like one of the registration.
         self._pair.call_once(

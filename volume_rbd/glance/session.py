@@ -204,7 +204,7 @@ def _session(auth: Any, config: opts.GlanceConfig, *, insecure: bool,
         verify = False
     return ks_session.Session(
         auth=auth, verify=verify, cert=cert, app_name=USER_AGENT,
-        timeout=config.request_timeout_s)
+        timeout=config.call_timeout_s)
 
 
 def _pair(cert: str | None, key: str | None) -> Any:

@@ -34,6 +34,9 @@ class _Ioctx:
         self.probes += 1
         return _Completion(self.code)
 
+    def set_osdmap_full_try(self):
+        self.is_full_try = True
+
     def close(self):
         self.is_closed = True
 
