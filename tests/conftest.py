@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from volume_rbd.sandbox import Sandbox
+from volume_rbd.sandbox import Options, Sandbox
 
 
 @pytest.fixture(scope='session')
@@ -30,7 +30,8 @@ def sandbox() -> Iterator[Sandbox]:
         yield running
         return
     with tempfile.TemporaryDirectory(prefix='volume-rbd-tests-') as base, \
-            Sandbox('tests', base) as running:
+            Sandbox('tests', base, options=Options(
+                quick_monitor=True, secure_hash=False)) as running:
         yield running
 
 

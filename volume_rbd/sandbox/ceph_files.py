@@ -57,6 +57,8 @@ def render_conf(layout: Layout, state: State) -> str:
         'mon data avail warn': 5,
         'mon data avail crit': 1,
     }
+    if state.options.quick_monitor:
+        mon |= {'paxos propose interval': 0.05, 'paxos min wait': 0.01}
     osd = _daemon(layout, 'osd') | {
         'osd memory target': _GIB,
         'osd memory target autotune': False,

@@ -28,6 +28,8 @@ class Options:
         without it Glance cannot open a clone of a volume.
     :param nova_reads_volumes: client.nova may read the volumes pool.
     :param show_multiple_locations: the old location API of Glance.
+    :param quick_monitor: the monitor waits 50 ms, not a second, to batch
+        changes: each snapshot is one. For tests, never for figures.
     """
 
     ceph_only: bool = False
@@ -38,6 +40,7 @@ class Options:
     glance_reads_volumes: bool = True
     nova_reads_volumes: bool = True
     show_multiple_locations: bool = False
+    quick_monitor: bool = False
 
     def __post_init__(self) -> None:
         for field in ('osd_size_gib', 'glance_workers', 'glance_threads'):
