@@ -15,16 +15,27 @@ from volume_rbd import exception, progress
 T = TypeVar('T')
 
 _current: progress.Cancellable | None = None
+# What was asked for has been done; only the telling is left.
+_is_done = False
 
 
 def install_handlers() -> None:
     """SIGINT and SIGTERM cancel what runs; where nothing runs, they end the
     program."""
+    global _is_done
+    _is_done = False
     signal.signal(signal.SIGINT, _on_signal)
     signal.signal(signal.SIGTERM, _on_signal)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _is_done
+    if _is_done:
+        # To stop here would look as if nothing had been done.
+        sys.stderr.write('\nToo late to cancel: it is done. Once more stops '
+                         'what follows it.\n')
+        _is_done = False
+        return
     if _current is None:
         raise KeyboardInterrupt
     if not _current.is_cancelled:
@@ -38,7 +49,7 @@ def run(operation: Callable[[], T], report: progress.Cancellable) -> T:
 
     :raises Cancelled: at once where no step had begun yet.
     """
-    global _current
+    global _current, _is_done
     outcome: list[T] = []
     error: list[BaseException] = []
 
@@ -50,6 +61,7 @@ def run(operation: Callable[[], T], report: progress.Cancellable) -> T:
 
     # A daemon: one that hangs before its first step must not keep us.
     worker = threading.Thread(target=work, name='operation', daemon=True)
+    _is_done = False
     _current = report
     try:
         worker.start()
@@ -62,6 +74,7 @@ def run(operation: Callable[[], T], report: progress.Cancellable) -> T:
                     raise exception.Cancelled(
                         'Cancelled before anything was done.')
     finally:
+        _is_done = bool(outcome)
         _current = None
     if error:
         raise error[0]

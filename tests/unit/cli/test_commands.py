@@ -228,7 +228,18 @@ def test_a_signal_before_the_first_step_ends_at_once() -> None:
     never.set()
 
 
-def test_a_signal_where_nothing_runs_ends_the_program() -> None:
+def test_a_signal_where_nothing_runs_ends_the_program(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, '_is_done', False)
+    with pytest.raises(KeyboardInterrupt):
+        running._on_signal(2, None)
+
+
+def test_a_signal_after_the_work_does_not_look_like_a_cancel(
+        capsys: pytest.CaptureFixture[str]) -> None:
+    assert running.run(lambda: 5, display.LineDisplay()) == 5
+    running._on_signal(2, None)
+    assert 'it is done' in capsys.readouterr().err
     with pytest.raises(KeyboardInterrupt):
         running._on_signal(2, None)
 
