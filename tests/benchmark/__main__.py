@@ -23,15 +23,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--folder', type=pathlib.Path, default=TARGET)
+    parser.add_argument('--only', metavar='CASE',
+                        help='measure one case anew, keep the others')
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix='volume-rbd-bench-') as base, \
             Sandbox('bench', base, options=Options(secure_hash=False),
                     report=lambda line: print(line, file=sys.stderr)
                     ) as sandbox:
-        report = cases.Bench(sandbox, arguments.rounds).run()
+        report = cases.Bench(sandbox, arguments.rounds).run(arguments.only)
     report['machine'] = cases.describe_machine()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     path = arguments.folder / 'main-bench.json'
+    if arguments.only:
+        report = json.loads(path.read_text()) | report
     path.write_text(json.dumps(report, indent=2) + '\n')
     plots.draw(report, arguments.folder / 'main-bench.png')
 

@@ -27,12 +27,13 @@ def draw(report: dict[str, Any], path: pathlib.Path) -> None:
     _pairs(middle, 'Create by clone; uploads at once',
            {'create': create['flow_seconds'], '1 upload': many['one_seconds'],
             '20 uploads': many['twenty_seconds']},
-           {'create': create['floor_seconds']}, 'bare calls')
+           {'create': create['floor_seconds'],
+            '20 uploads': many['floor_of_twenty_seconds']}, 'bare calls')
     chunked = report['chunked_upload']
     right.bar(['driver', 'from memory'],
               [chunked['mib_per_second'],
                chunked['from_memory_mib_per_second']], color=[OURS, FLOOR])
-    right.set_title('Upload through Glance, 1 GiB full')
+    right.set_title('Upload through Glance, 4 GiB full')
     right.set_ylabel('MiB/s')
     for axes in (left, middle, right):
         axes.spines[['top', 'right']].set_visible(False)
@@ -48,8 +49,11 @@ def _pairs(axes: Any, title: str, ours: dict[str, float],
     axes.bar([place + 0.2 for place in places],
              [floor.get(name, 0) for name in names], 0.38, color=FLOOR,
              label=floor_label)
-    axes.set_xticks(list(places), names)
+    axes.set_xticks(list(places),
+                    [name.replace(' GiB ', ' GiB\n').replace(
+                        ' TiB ', ' TiB\n') for name in names])
     axes.set_title(title)
     axes.set_ylabel('seconds')
+    axes.margins(y=0.25)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc='upper left', ncols=2)
