@@ -192,17 +192,23 @@ class House:
         self.check_same(before)
 
     def check_same(self, before: set[str]) -> None:
-        after = self.describe()
+        """The OSD trims what removed snapshots held in its own time: objects
+        of ours are waited for, and those of an earlier test may go."""
         deadline = time.monotonic() + 30
-        while (after != before and time.monotonic() < deadline
-               and all(' object: ' in line for line in after ^ before)):
-            # The OSD trims what removed snapshots held, in its own time.
+        new, gone = self._changes(before)
+        while (new and not gone and time.monotonic() < deadline
+               and all(' object: ' in line for line in new)):
             time.sleep(0.3)
-            after = self.describe()
-        assert after == before, '\n'.join(
+            new, gone = self._changes(before)
+        assert not new | gone, '\n'.join(
             ['this changed:']
-            + [f'  new:  {line}' for line in sorted(after - before)]
-            + [f'  gone: {line}' for line in sorted(before - after)])
+            + [f'  new:  {line}' for line in sorted(new)]
+            + [f'  gone: {line}' for line in sorted(gone)])
+
+    def _changes(self, before: set[str]) -> tuple[set[str], set[str]]:
+        after = self.describe()
+        return after - before, {line for line in before - after
+                                if ' object: ' not in line}
 
     def purge(self) -> None:
         self.driver().reclaimer.purge()
