@@ -4,8 +4,17 @@
 from __future__ import annotations
 
 import hypothesis
+import pytest
+
+from volume_rbd.flows import upload_to_image
 
 # No deadline: a busy machine is no failure.
 hypothesis.settings.register_profile(
     'unit', deadline=None, max_examples=60, database=None)
 hypothesis.settings.load_profile('unit')
+
+
+@pytest.fixture(autouse=True)
+def glance_begins_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one in memory needs no time to notice a broken transfer."""
+    monkeypatch.setattr(upload_to_image, '_BEGUN_AFTER_S', 0)

@@ -11,6 +11,7 @@ store_id, store_pool, choices.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,9 @@ from volume_rbd.flows.base import Task, Tools
 from volume_rbd.flows.registration import source_snapshot
 
 LOG = logging.getLogger(__name__)
+
+_LET_GO_TIMEOUT_S = 30
+_BEGUN_AFTER_S = 1.0
 
 NAME = plan.Operation.UPLOAD_TO_IMAGE.value
 
@@ -126,10 +130,37 @@ class Upload(Task):
             tools.report.start(volume.size_bytes)
             with outbound.SourceStream(volume, operations=operations,
                                        report=tools.report) as stream:
-                tools.glance.upload(image_id, stream,
-                                    size_bytes=volume.size_bytes,
-                                    store_id=store_id)
+                try:
+                    tools.glance.upload(image_id, stream,
+                                        size_bytes=volume.size_bytes,
+                                        store_id=store_id)
+                except BaseException:
+                    _wait_until_let_go(tools, image_id)
+                    raise
                 return stream.read_bytes
+
+
+def _wait_until_let_go(tools: Tools, image_id: str) -> None:
+    """Wait until Glance has removed what it had of a broken transfer.
+
+    It may begin with it only now (queued, then saving), notices the break,
+    removes the data, and only then makes the image queued again. A record
+    that is deleted before leaves the data behind for a while.
+    """
+    started = time.monotonic()
+    was_saving = False
+    while (waited_s := time.monotonic() - started) < _LET_GO_TIMEOUT_S:
+        try:
+            is_saving = tools.glance.get_image(image_id).status == 'saving'
+            if not is_saving and (was_saving or waited_s > _BEGUN_AFTER_S):
+                return
+            was_saving = was_saving or is_saving
+        except exception.VolumeRBDError as error:
+            LOG.debug('Image %s cannot be looked at: %s', image_id, error)
+            return
+        time.sleep(0.03)
+    LOG.warning('Glance still holds image %s after a broken transfer.',
+                image_id)
 
 
 class DropSnapshot(Task):
