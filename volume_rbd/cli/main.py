@@ -152,7 +152,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     running.install_handlers()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return int(App().run(arguments))
+        code = int(App().run(arguments))
+        running.ignore_signals()
+        return code
     except exception.VolumeRBDError as error:
         return running.report_error(error)
     except KeyboardInterrupt:

@@ -28,6 +28,13 @@ def install_handlers() -> None:
     signal.signal(signal.SIGTERM, _on_signal)
 
 
+def ignore_signals() -> None:
+    """All is done and told; the interpreter only takes itself apart, and a
+    signal now would change the exit code of what succeeded."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def _on_signal(number: int, frame: FrameType | None) -> None:
     global _is_done
     if _is_done:
