@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from volume_rbd import exception
 from volume_rbd.cli import base
 from volume_rbd.sandbox import Options, Sandbox
 from volume_rbd.sandbox.status import SandboxStatus
@@ -40,7 +39,7 @@ class OfSandbox(base.Command):
 
 
 class SandboxUp(OfSandbox, base.ShowOne):
-    """Start a real Ceph, Keystone and Glance on loopback.
+    """Start a real Ceph, Keystone and Glance, and Cinder, on loopback.
 
     Everything lives in one folder and on ports of its own, so several stand
     side by side. Starts what is missing; what runs is left alone.
@@ -48,9 +47,14 @@ class SandboxUp(OfSandbox, base.ShowOne):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            '--cinder', action='store_true',
-            help='with Cinder (not in this release)')
+        _add_switch(parser, 'cinder', 'RabbitMQ and Cinder as well, with the '
+                    'backends stock, off and on')
+        _add_switch(parser, 'cinder-eventlet',
+                    "Cinder patched by eventlet, Cinder's default; without, "
+                    'in native threads')
+        _add_switch(parser, 'etc-ceph',
+                    'put the keyrings that os-brick looks for into /etc/ceph '
+                    'until the sandbox goes down')
         parser.add_argument(
             '--ceph-only', action='store_true', default=None,
             help='only a Ceph cluster: a second one, with another fsid')
@@ -67,12 +71,11 @@ class SandboxUp(OfSandbox, base.ShowOne):
         return parser
 
     def fields(self, parsed_args: argparse.Namespace) -> Mapping[str, Any]:
-        if parsed_args.cinder:
-            raise exception.NotSupported(
-                'The sandbox has no Cinder in this release.',
-                remedy='Leave --cinder out.')
         sandbox = self.sandbox(parsed_args)
         values = {
+            'cinder': parsed_args.cinder,
+            'cinder_eventlet': parsed_args.cinder_eventlet,
+            'etc_ceph': parsed_args.etc_ceph,
             'ceph_only': parsed_args.ceph_only,
             'osd_size_gib': parsed_args.osd_size,
             'secure_hash': parsed_args.secure_hash,
@@ -137,7 +140,8 @@ def status_fields(status: SandboxStatus) -> Mapping[str, Any]:
     return {'name': status.name, 'state': status.state,
             'folder': status.folder, 'fsid': status.fsid,
             'health': status.health, 'keystone_url': status.keystone,
-            'glance_url': status.glance, **processes}
+            'glance_url': status.glance, 'cinder_url': status.cinder,
+            **processes}
 
 
 def _add_switch(parser: argparse.ArgumentParser, name: str, text: str

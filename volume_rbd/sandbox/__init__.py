@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real single-node Ceph, MariaDB, Keystone and Glance on loopback.
+"""A real single-node Ceph, MariaDB, Keystone, Glance and Cinder on loopback.
 
 For tests, the demo and trying things out; no container, no systemd, nothing
 outside one folder. ``Sandbox`` is the whole interface.

@@ -7,11 +7,13 @@ the narrower ones that are common in the field, to test what then happens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from volume_rbd.sandbox.options import Options
 
 POOLS = ('volumes', 'images', 'vms')
+# Each of Cinder's backends has a pool to itself; "volumes" is the third one.
+CINDER_POOLS = ('volumes-off', 'volumes-stock')
 
 Caps = Mapping[str, str]
 
@@ -25,35 +27,58 @@ DAEMONS: Mapping[str, Caps] = {
 
 def get_client_caps(options: Options) -> dict[str, Caps]:
     """The caps of every client, by entity name."""
-    return {
+    volumes = get_volume_pools(options)
+    everything = POOLS + CINDER_POOLS if options.cinder else POOLS
+    clients = {
         'client.admin': {'mon': 'allow *', 'osd': 'allow *',
                          'mgr': 'allow *', 'mds': 'allow *'},
-        'client.glance': get_glance_caps(options.glance_reads_volumes),
-        'client.cinder': _rbd_everywhere(POOLS),
-        'client.nova': get_nova_caps(options.nova_reads_volumes),
+        'client.glance': get_glance_caps(
+            volumes if options.glance_reads_volumes else ()),
+        'client.cinder': _rbd_everywhere(everything),
+        'client.nova': get_nova_caps(
+            volumes if options.nova_reads_volumes else ()),
     }
+    if options.cinder:
+        clients['client.hypervisor'] = get_hypervisor_caps(volumes)
+    return clients
 
 
-def get_glance_caps(reads_volumes: bool) -> Caps:
+def get_volume_pools(options: Options) -> tuple[str, ...]:
+    """The pools that hold volumes."""
+    return ('volumes', *CINDER_POOLS) if options.cinder else ('volumes',)
+
+
+def get_glance_caps(readable: Sequence[str]) -> Caps:
     """Caps of Glance's user.
 
-    :param reads_volumes: without read on the volumes pool Glance cannot open
-        an image in its own pool whose parent is there (PermissionError).
+    :param readable: pools of volumes. Without read on them Glance cannot
+        open an image in its own pool whose parent is there
+        (PermissionError).
     """
-    osd = ['profile rbd pool=images']
-    if reads_volumes:
-        osd.append('profile rbd-read-only pool=volumes')
+    osd = ['profile rbd pool=images', *map(_read_only, readable)]
     return {'mon': 'profile rbd', 'osd': ', '.join(osd),
             'mgr': 'profile rbd pool=images'}
 
 
-def get_nova_caps(reads_volumes: bool) -> Caps:
-    """Caps of a compute node's user: its own pool, and what it clones from."""
-    osd = ['profile rbd pool=vms', 'profile rbd-read-only pool=images']
-    if reads_volumes:
-        osd.append('profile rbd-read-only pool=volumes')
+def get_nova_caps(readable: Sequence[str]) -> Caps:
+    """Caps of a compute node's user: its own pool, and what it clones from.
+
+    :param readable: pools of volumes.
+    """
+    osd = ['profile rbd pool=vms', *map(_read_only, ('images', *readable))]
     return {'mon': 'profile rbd', 'osd': ', '.join(osd),
             'mgr': 'profile rbd pool=vms'}
+
+
+def get_hypervisor_caps(volumes: Sequence[str]) -> Caps:
+    """Caps of who attaches volumes: images are only read, as parents."""
+    pools = [f'profile rbd pool={pool}' for pool in volumes]
+    return {'mon': 'profile rbd', 'osd': ', '.join(
+        [*pools, _read_only('images')]), 'mgr': ', '.join(pools)}
+
+
+def _read_only(pool: str) -> str:
+    return f'profile rbd-read-only pool={pool}'
 
 
 def _rbd_everywhere(pools: tuple[str, ...]) -> Caps:

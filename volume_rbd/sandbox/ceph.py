@@ -25,7 +25,8 @@ from volume_rbd.sandbox.state import State
 from volume_rbd.sandbox.supervisor import Report, Supervisor
 
 _IDS = {'mon': 'a', 'mgr': 'a', 'osd': '0'}
-_PG_NUM = {'volumes': 16, 'images': 16, 'vms': 8}
+_PG_NUM = {'volumes': 16, 'images': 16, 'vms': 8,
+           'volumes-off': 8, 'volumes-stock': 8}
 _COMMAND_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 60.0
 _POLL_S = 0.3
@@ -57,6 +58,7 @@ class Ceph:
             storage = pool.submit(self._start_storage)
         manager.result()
         storage.result()
+        self.apply_caps()
         self._wait_served()
 
     def start(self, name: str) -> bool:
@@ -65,12 +67,25 @@ class Ceph:
             self._get_spec(name), self._get_probe(name),
             timeout_s=_START_TIMEOUT_S)
 
-    def set_caps(self, options: Options) -> None:
+    def apply_caps(self) -> None:
         """Give the clients the caps that the options say, at once."""
-        for entity, allowed in caps.get_client_caps(options).items():
-            if entity != 'client.admin':
-                self.command(['auth', 'caps', entity,
-                              *caps.to_arguments(allowed)])
+        wanted = _describe_caps(self._state.options)
+        if self._state.stages.get('caps') == wanted:
+            return
+        clients = caps.get_client_caps(self._state.options)
+        del clients['client.admin']
+        with futures.ThreadPoolExecutor(2) as pool:
+            list(pool.map(self._set_caps, clients, clients.values()))
+        self._state.set_stage('caps', wanted)
+
+    def _set_caps(self, entity: str, allowed: caps.Caps) -> None:
+        arguments = caps.to_arguments(allowed)
+        keyring = self._layout.ceph / f'ceph.{entity}.keyring'
+        if keyring.exists():
+            self.command(['auth', 'caps', entity, *arguments])
+        else:  # made before this client was thought of
+            files.write_private(keyring, self.command(
+                ['auth', 'get-or-create', entity, *arguments]))
 
     def command(self, words: Sequence[str], *,
                 timeout_s: float = _COMMAND_TIMEOUT_S) -> str:
@@ -118,6 +133,7 @@ class Ceph:
                                '--osd-uuid', state.osd_uuid,
                                '--no-mon-config'], _START_TIMEOUT_S)
         state.set_stage('ceph')
+        state.set_stage('caps', _describe_caps(state.options))
         self._report('ceph: cluster made')
 
     def _run_plain(self, program: str, words: Sequence[str]) -> None:
@@ -154,12 +170,17 @@ class Ceph:
 
     def _start_storage(self) -> None:
         self.start('osd')
-        if 'pools' in self._state.stages:
-            return
-        with futures.ThreadPoolExecutor(len(_PG_NUM)) as pool:
-            list(pool.map(self._make_pool, _PG_NUM))
-        self._state.set_stage('pools')
-        self._report(f'ceph: pools {", ".join(_PG_NUM)} made')
+        if 'pools' not in self._state.stages:
+            self._make_pools('pools', caps.POOLS)
+        if self._state.options.cinder and (
+                'cinder_pools' not in self._state.stages):
+            self._make_pools('cinder_pools', caps.CINDER_POOLS)
+
+    def _make_pools(self, stage: str, names: Sequence[str]) -> None:
+        with futures.ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(self._make_pool, names))
+        self._state.set_stage(stage)
+        self._report(f'ceph: pools {", ".join(names)} made')
 
     def _make_pool(self, name: str) -> None:
         number = str(_PG_NUM[name])
@@ -192,3 +213,7 @@ class Ceph:
                     raise
             self._supervisor.check_cancelled()
             time.sleep(_POLL_S)
+
+
+def _describe_caps(options: Options) -> str:
+    return json.dumps(caps.get_client_caps(options), sort_keys=True)

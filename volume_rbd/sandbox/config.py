@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from volume_rbd.sandbox import files, glance, keystone, mariadb
+from volume_rbd.sandbox import cinder, files, glance, keystone, mariadb
 from volume_rbd.sandbox.identity import DOMAIN_NAME, REGION, get_user
 from volume_rbd.sandbox.layout import Layout
 from volume_rbd.sandbox.state import State
+
+# Clients would speak 3.0, without groups and attachments.
+_VOLUME_API_VERSION = '3.70'
 
 
 def render(layout: Layout, state: State) -> str:
@@ -47,6 +50,12 @@ def get_environment(layout: Layout, state: State, role: str
     }
     if state.options.ceph_only:
         return environment
+    if state.options.cinder:
+        environment |= {
+            'CINDER': cinder.get_url(state),
+            'CINDER_CONF': str(layout.cinder_conf),
+            'OS_VOLUME_API_VERSION': _VOLUME_API_VERSION,
+        }
     return environment | {
         'OS_AUTH_TYPE': 'password',
         'OS_AUTH_URL': keystone.get_url(state),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,8 @@ Overrides = Mapping[str, Mapping[str, object | None]]
 
 def write_private(path: Path, content: str) -> None:
     """Replace ``path`` atomically with ``content``, readable by us only."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    unique = f'{os.getpid()}-{threading.get_ident()}'
+    temporary = path.with_name(f'.{path.name}.{unique}.tmp')
     handle = os.open(
         temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=0o600
     )

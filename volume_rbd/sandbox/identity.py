@@ -57,6 +57,11 @@ class Identity:
     def close(self) -> None:
         self._client.close()
 
+    @property
+    def token(self) -> str:
+        """The administrator's token."""
+        return self._client.headers['X-Auth-Token']
+
     def _authenticate(self, password: str) -> None:
         domain = {'id': DOMAIN_ID}
         user = {'name': ADMIN.name, 'domain': domain, 'password': password}

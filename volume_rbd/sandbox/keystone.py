@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib.metadata
 import os
 
@@ -44,6 +45,15 @@ def get_credentials(state: State, user: str, project: str
     }
 
 
+def open_identity(state: State) -> contextlib.closing[Identity]:
+    """Keystone's API as its administrator.
+
+    :raises SandboxError: Keystone does not answer.
+    """
+    return contextlib.closing(Identity(
+        state.ports['keystone'], state.passwords[ADMIN.name]))
+
+
 class Keystone:
     """The Identity service of a sandbox."""
 
@@ -68,6 +78,12 @@ class Keystone:
             self._make_users()
             self._state.set_stage('users')
             self._report('keystone: users and catalogue made')
+        if self._state.options.cinder and (
+                'cinder_service' not in self._state.stages):
+            with open_identity(self._state) as identity:
+                identity.ensure_service(
+                    'block-storage', 'cinder', self._get_url('cinder') + '/v3')
+            self._state.set_stage('cinder_service')
 
     def start(self) -> bool:
         """Start Keystone if it does not run; True if started."""
@@ -143,12 +159,11 @@ class Keystone:
             folder=self._layout.run)
 
     def _make_users(self) -> None:
-        glance_url = f'http://127.0.0.1:{self._state.ports["glance"]}'
-        identity = Identity(self._state.ports['keystone'],
-                            self._state.passwords[ADMIN.name])
-        try:
+        with open_identity(self._state) as identity:
             for user in USERS:
                 identity.ensure_user(user, self._state.passwords[user.name])
-            identity.ensure_service('image', 'glance', glance_url)
-        finally:
-            identity.close()
+            identity.ensure_service('image', 'glance',
+                                    self._get_url('glance'))
+
+    def _get_url(self, service: str) -> str:
+        return f'http://127.0.0.1:{self._state.ports[service]}'

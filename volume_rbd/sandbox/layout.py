@@ -97,6 +97,18 @@ class Layout:
         return self.folder / 'glance'
 
     @property
+    def rabbitmq(self) -> Path:
+        return self.folder / 'rabbitmq'
+
+    @property
+    def cinder(self) -> Path:
+        return self.folder / 'cinder'
+
+    @property
+    def cinder_conf(self) -> Path:
+        return self.cinder / 'cinder.conf'
+
+    @property
     def config(self) -> Path:
         """The configuration for the project's own command line."""
         return self.folder / 'volume-rbd.conf'

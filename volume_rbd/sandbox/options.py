@@ -30,6 +30,11 @@ class Options:
     :param show_multiple_locations: the old location API of Glance.
     :param quick_monitor: the monitor waits 50 ms, not a second, to batch
         changes: each snapshot is one. For tests, never for figures.
+    :param cinder: RabbitMQ and Cinder as well.
+    :param cinder_eventlet: Cinder's processes are patched by eventlet, as
+        they are by default; else they run native threads.
+    :param etc_ceph: the keyrings that os-brick looks for lie in /etc/ceph
+        while the sandbox is up.
     """
 
     ceph_only: bool = False
@@ -41,6 +46,9 @@ class Options:
     nova_reads_volumes: bool = True
     show_multiple_locations: bool = False
     quick_monitor: bool = False
+    cinder: bool = False
+    cinder_eventlet: bool = True
+    etc_ceph: bool = False
 
     def __post_init__(self) -> None:
         for field in ('osd_size_gib', 'glance_workers', 'glance_threads'):
@@ -49,6 +57,10 @@ class Options:
                     f'The sandbox option {field} must be at least 1.',
                     remedy='Give a positive number.',
                 )
+        if self.ceph_only and self.cinder:
+            raise exception.ConfigurationError(
+                'A sandbox of Ceph only has no Cinder.',
+                remedy='Leave ceph_only or cinder out.')
 
     def to_json(self) -> dict[str, Any]:
         """All options as plain values."""

@@ -24,7 +24,14 @@ SERVICES = {
     'mariadb-install-db': 'mariadb-server',
     'mariadb': 'mariadb-client',
 }
+CINDER = {
+    'rabbitmq-server': 'rabbitmq-server',
+    'epmd': 'erlang-base',
+    'cryptsetup': 'cryptsetup-bin',
+}
 VENV = ('gunicorn', 'keystone-manage', 'glance-manage')
+CINDER_VENV = ('cinder-manage', 'cinder-scheduler', 'cinder-volume',
+               'privsep-helper')
 
 # Daemons live in sbin, which an ordinary user's PATH may lack.
 _SEARCH_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -44,26 +51,31 @@ def get_program(name: str) -> str:
     """
     path = find_program(name)
     if path is None:
-        raise _missing([(CEPH | SERVICES)[name]])
+        raise _missing([(CEPH | SERVICES | CINDER)[name]])
     return path
 
 
-def require(*, ceph_only: bool, which: Which = find_program) -> None:
+def require(*, ceph_only: bool, cinder: bool = False,
+            which: Which = find_program) -> None:
     """Check that every program a sandbox runs is there.
 
     :raises SandboxError: naming the one command that installs the rest.
     """
     wanted = CEPH if ceph_only else CEPH | SERVICES
+    if cinder:
+        wanted = wanted | CINDER
     packages = {p for program, p in wanted.items() if not which(program)}
     if packages:
         raise _missing(packages)
     if ceph_only:
         return
-    absent = [n for n in VENV if not shutil.which(layout.get_venv_program(n))]
+    programs = VENV + CINDER_VENV if cinder else VENV
+    absent = [name for name in programs
+              if not shutil.which(layout.get_venv_program(name))]
     if absent:
         raise exception.SandboxError(
             f'This Python environment lacks {", ".join(absent)}.',
-            remedy="Run: pip install 'volume-rbd[sandbox]' with the "
+            remedy="Run: pip install 'volume-rbd[sandbox,cinder]' with the "
                    'constraints of the project, or "make demo".',
         )
 

@@ -64,6 +64,19 @@ def reserve(folder: Path, names: Iterable[str]) -> dict[str, int]:
     return chosen
 
 
+def add(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Reserve one more port for each name, beside those of the folder.
+
+    :raises SandboxError: as ``reserve``.
+    """
+    with lock.hold(get_registry_path(), timeout_s=_LOCK_TIMEOUT_S) as handle:
+        taken = _read(handle)
+        chosen = _choose(names, set(taken))
+        taken |= {port: str(folder) for port in chosen.values()}
+        _write(handle, taken)
+    return chosen
+
+
 def release(folder: Path) -> None:
     """Give back the ports of the sandbox in ``folder``."""
     with lock.hold(get_registry_path(), timeout_s=_LOCK_TIMEOUT_S) as handle:

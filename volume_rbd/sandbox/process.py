@@ -22,6 +22,7 @@ from volume_rbd.sandbox.state import ProcessRecord
 
 _POLL_S = 0.05
 _KILL_TIMEOUT_S = 10.0
+_DETACHED_TIMEOUT_S = 5.0
 _ENV = '/usr/bin/env'
 _PASSED_ON = ('PATH', 'HOME', 'TMPDIR', 'TZ')
 
@@ -62,6 +63,7 @@ class ProcessSpec:
 @dataclasses.dataclass(frozen=True)
 class _Stat:
     state: str
+    parent: int
     session: int
     start_ticks: int
 
@@ -78,7 +80,7 @@ def _find_stat(pid: int) -> _Stat | None:
         return None
     # The name, in parentheses, may itself hold blanks and parentheses.
     fields = text.rpartition(')')[2].split()
-    return _Stat(fields[0], int(fields[3]), int(fields[19]))
+    return _Stat(fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
 
 
 def spawn(spec: ProcessSpec) -> ProcessRecord:
@@ -167,13 +169,15 @@ def stop(record: ProcessRecord, *, folder: Path, timeout_s: float) -> bool:
     :param folder: the sandbox's; see ``find_leftovers``.
     :returns: False when something would not even die.
     """
+    family = find_session(record)
     if send_signal(record, signal.SIGTERM):
         signal_session(record, signal.SIGCONT)
     if not wait_ended(record, timeout_s):
         send_signal(record, signal.SIGKILL)
         if not wait_ended(record, _KILL_TIMEOUT_S):
             return False
-    return _kill_leftovers(record, folder)
+    return _kill([*find_leftovers(record, folder),
+                  *_wait_for_detached(record, family)])
 
 
 def wait_ended(record: ProcessRecord, timeout_s: float) -> bool:
@@ -189,7 +193,9 @@ def wait_ended(record: ProcessRecord, timeout_s: float) -> bool:
 def find_session(record: ProcessRecord) -> list[ProcessRecord]:
     """The process, while it lives, and all it has started: gunicorn's workers.
 
-    Empty when it has ended; see ``find_leftovers`` for what it left then.
+    Descendants in sessions of their own count: a backend of cinder-volume
+    is one. Empty when it has ended; see ``find_leftovers`` for what it left
+    then.
     """
     return _scan_session(record) if is_alive(record) else []
 
@@ -208,13 +214,20 @@ def find_leftovers(record: ProcessRecord, folder: Path
 
 
 def _scan_session(leader: ProcessRecord) -> list[ProcessRecord]:
-    found = []
+    stats = {}
     for entry in os.scandir('/proc'):
         stat = _find_stat(int(entry.name)) if entry.name.isdigit() else None
-        if stat and stat.session == leader.pid and stat.state not in 'ZX':
-            found.append(ProcessRecord(
-                int(entry.name), stat.start_ticks, leader.boot_id))
-    return found
+        if stat and stat.state not in 'ZX':
+            stats[int(entry.name)] = stat
+    members = {pid for pid, stat in stats.items()
+               if stat.session == leader.pid}
+    size = 0
+    while size < len(members):
+        size = len(members)
+        members |= {pid for pid, stat in stats.items()
+                    if stat.parent in members}
+    return [ProcessRecord(pid, stats[pid].start_ticks, leader.boot_id)
+            for pid in sorted(members)]
 
 
 def _works_in(pid: int, folder: Path) -> bool:
@@ -224,8 +237,22 @@ def _works_in(pid: int, folder: Path) -> bool:
         return False
 
 
-def _kill_leftovers(record: ProcessRecord, folder: Path) -> bool:
-    leftovers = find_leftovers(record, folder)
-    for leftover in leftovers:
-        send_signal(leftover, signal.SIGKILL)
-    return all(wait_ended(item, _KILL_TIMEOUT_S) for item in leftovers)
+def _wait_for_detached(leader: ProcessRecord, family: list[ProcessRecord]
+                       ) -> list[ProcessRecord]:
+    """Those in sessions of their own that do not end after the leader.
+
+    They notice by a closed pipe, and may have something to bring to its end.
+    """
+    detached = []
+    for member in family:
+        stat = _find_stat(member.pid)
+        if stat and stat.session != leader.pid and is_alive(member):
+            detached.append(member)
+    return [member for member in detached
+            if not wait_ended(member, _DETACHED_TIMEOUT_S)]
+
+
+def _kill(processes: list[ProcessRecord]) -> bool:
+    for each in processes:
+        send_signal(each, signal.SIGKILL)
+    return all(wait_ended(each, _KILL_TIMEOUT_S) for each in processes)

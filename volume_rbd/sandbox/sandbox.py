@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Ceph, Keystone and Glance on loopback, as one object.
+"""A real Ceph, Keystone, Glance and Cinder on loopback, as one object.
 
 Lifecycle: absent → ``up`` → up → ``down`` → down → ``up`` …, and from
 anywhere ``down(destroy=True)`` → absent. ``up`` may be called in any state
@@ -21,6 +21,7 @@ from pathlib import Path
 from volume_rbd import exception
 from volume_rbd.sandbox import (
     config,
+    etc_ceph,
     files,
     layout,
     lock,
@@ -36,7 +37,8 @@ from volume_rbd.sandbox.parts import Parts
 from volume_rbd.sandbox.state import State, find_state
 from volume_rbd.sandbox.supervisor import Report
 
-_PORTS = ('mon_v2', 'mon_v1', 'mariadb', 'keystone', 'glance')
+_PORTS = ('mon_v2', 'mon_v1', 'mariadb', 'keystone', 'glance',
+          'rabbitmq', 'rabbitmq_nodes', 'epmd', 'cinder')
 _LOCK_NAME = '.lock'
 _LOCK_TIMEOUT_S = 240.0
 _KILL_TIMEOUT_S = 10.0
@@ -78,7 +80,8 @@ class Sandbox:
     def up(self, options: Options | None = None) -> status.SandboxStatus:
         """Make the sandbox if it is absent and start all that is missing.
 
-        Glance goes back to the configuration of the options.
+        Glance and Cinder go back to the configuration of the options. A
+        sandbox without Cinder becomes one with it, or back.
 
         :param options: None keeps those of the last time, or the defaults.
         :raises SandboxError: something is not installed or does not start
@@ -89,17 +92,20 @@ class Sandbox:
         with self._locked():
             state = find_state(self.folder)
             wanted = options or (state.options if state else Options())
-            packages.require(ceph_only=wanted.ceph_only)
+            packages.require(ceph_only=wanted.ceph_only,
+                             cinder=wanted.cinder)
             if state is None:
                 state = self._make_state(wanted)
             _check_settled(state, wanted)
             state.options = wanted
             state.glance_overrides = {}
+            state.cinder_overrides = {}
+            self._add_ports(state)
             state.bind(self.folder)
             paths = self._prepare_folders(state)
             built = Parts(paths, state, self._report)
             built.up()
-            self._apply_caps(built, state)
+            _place_keyrings(paths, wanted)
             files.write_private(paths.config, config.render(paths, state))
         return self.status()
 
@@ -113,6 +119,7 @@ class Sandbox:
         with self._locked():
             state = self._get_state()
             self._build(state).down()
+            etc_ceph.remove(self._get_layout(state))
             if destroy:
                 self._destroy(state)
 
@@ -162,7 +169,22 @@ class Sandbox:
             state.options = dataclasses.replace(state.options, **{
                 k: v for k, v in changes.items() if v is not None})
             state.save()
-            self._apply_caps(self._build(state), state)
+            self._build(state).ceph.apply_caps()
+
+    def set_etc_ceph(self, is_on: bool) -> None:
+        """Put the keyrings for os-brick into /etc/ceph, or take them away.
+
+        The options remember it; ``down`` takes them away in any case. Cinder
+        needs no restart. The stock driver uploads only with them.
+
+        :raises SandboxError: keyrings that are not of this sandbox are there.
+        """
+        with self._locked():
+            state = self._get_state()
+            wanted = dataclasses.replace(state.options, etc_ceph=is_on)
+            _place_keyrings(self._get_layout(state), wanted)
+            state.options = wanted
+            state.save()
 
     def configure_glance(self, overrides: files.Overrides) -> None:
         """Run Glance with options changed, on the same port.
@@ -179,8 +201,28 @@ class Sandbox:
             state.save()
             self._start(state, 'glance')
 
+    def configure_cinder(self, overrides: files.Overrides) -> None:
+        """Run Cinder with options changed; only what they concern restarts.
+
+        Options of a backend's section concern cinder-volume alone. Returns
+        when the scheduler knows the backends; one that does not come up is
+        only reported, for that is what some tests are about.
+
+        :param overrides: section -> option -> value, None to remove it;
+            they replace earlier overrides, ``{}`` goes back to normal.
+        :raises SandboxError: no backend comes up at all, or there is no
+            Cinder.
+        """
+        with self._locked():
+            state = self._get_state()
+            self._check_name(state, 'cinder-volume')
+            state.cinder_overrides = {
+                name: dict(values) for name, values in overrides.items()}
+            state.save()
+            self._build(state).configure_cinder()
+
     def stop_process(self, name: str) -> None:
-        """Stop one process (mon, mgr, osd, mariadb, keystone, glance)."""
+        """Stop one process, with all it has started; see ``status``."""
         with self._locked():
             state = self._get_state()
             self._check_name(state, name)
@@ -201,13 +243,15 @@ class Sandbox:
         state = self._get_state()
         self._check_name(state, name)
         record = state.processes.get(name)
+        members = process.find_session(record) if record else []
         whole = number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL)
         send = process.signal_session if whole else process.send_signal
         if record is None or not send(record, number):
             raise exception.SandboxError(
                 f'{name} does not run.', remedy='Start it first.')
         if number == signal.SIGKILL:
-            process.wait_ended(record, _KILL_TIMEOUT_S)
+            for member in (record, *members):
+                process.wait_ended(member, _KILL_TIMEOUT_S)
 
     # -- the inside -------------------------------------------------------
 
@@ -246,6 +290,12 @@ class Sandbox:
         chosen = ports.reserve(self.folder, _PORTS)
         return State(self.name, options, chosen, str(run))
 
+    def _add_ports(self, state: State) -> None:
+        """Reserve those that an earlier release had not thought of."""
+        lacking = [name for name in _PORTS if name not in state.ports]
+        if lacking:
+            state.ports |= ports.add(self.folder, lacking)
+
     def _prepare_folders(self, state: State) -> Layout:
         sockets = Path(state.socket_folder)
         outside = not sockets.is_relative_to(self.folder)
@@ -256,14 +306,6 @@ class Sandbox:
         paths = self._get_layout(state)
         files.make_private_folders([paths.run, paths.logs, paths.sockets])
         return paths
-
-    def _apply_caps(self, built: Parts, state: State) -> None:
-        options = state.options
-        wanted = (f'glance={options.glance_reads_volumes} '
-                  f'nova={options.nova_reads_volumes}')
-        if state.stages.get('caps') != wanted:
-            built.ceph.set_caps(options)
-            state.set_stage('caps', wanted)
 
     def _start(self, state: State, name: str) -> None:
         built = self._build(state)
@@ -285,6 +327,13 @@ class Sandbox:
             raise exception.InvalidName(
                 f'The sandbox has no process {name!r}.',
                 remedy=f'Use one of {", ".join(names)}.')
+
+
+def _place_keyrings(paths: Layout, wanted: Options) -> None:
+    if wanted.etc_ceph:
+        etc_ceph.install(paths)
+    else:
+        etc_ceph.remove(paths)
 
 
 def _absent(name: str) -> exception.SandboxError:

@@ -23,10 +23,12 @@ from volume_rbd.sandbox.options import Options
 FILE_NAME = 'state.json'
 VERSION = 1
 
-# Who has a password: database accounts (db_*) and Keystone's users.
+# Who has a password: database accounts (db_*), Keystone's users, the
+# message broker's only user, and Erlang's nodes (their cookie).
 ACCOUNTS = (
     'db_keystone', 'db_glance', 'db_volume_rbd',
     'admin', 'cinder', 'glance', 'nova', 'member', 'other',
+    'db_cinder', 'rabbitmq', 'erlang',
 )
 
 
@@ -52,6 +54,9 @@ class State:
     """The memory of one sandbox.
 
     :param stages: what has been made, with the version that made it.
+    :param log_marks: where in its log, in bytes, the present run of a
+        process begins.
+    :param fixed_key: of Cinder's encrypted volumes: 32 bytes in hex.
     """
 
     name: str
@@ -67,6 +72,11 @@ class State:
         default_factory=dict)
     glance_overrides: dict[str, dict[str, Any]] = dataclasses.field(
         default_factory=dict)
+    cinder_overrides: dict[str, dict[str, Any]] = dataclasses.field(
+        default_factory=dict)
+    log_marks: dict[str, int] = dataclasses.field(default_factory=dict)
+    fixed_key: str = dataclasses.field(
+        default_factory=lambda: secrets.token_hex(32))
 
     def __post_init__(self) -> None:
         self._mutex = threading.Lock()

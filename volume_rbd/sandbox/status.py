@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from volume_rbd.sandbox import glance, keystone, parts, process
+from volume_rbd.sandbox import cinder, glance, keystone, parts, process
 from volume_rbd.sandbox.layout import Layout
 from volume_rbd.sandbox.state import State
 
@@ -40,6 +40,7 @@ class SandboxStatus:
     health: str | None = None
     glance: str | None = None
     keystone: str | None = None
+    cinder: str | None = None
     processes: tuple[ProcessStatus, ...] = ()
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -62,6 +63,7 @@ def get_status(layout: Layout, state: State, health: str | None
         fsid=state.fsid, health=health,
         glance=glance.get_url(state) if full else None,
         keystone=keystone.get_url(state) if full else None,
+        cinder=cinder.get_url(state) if state.options.cinder else None,
         processes=processes, options=state.options.to_json(),
     )
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from volume_rbd.sandbox import files
@@ -19,9 +19,12 @@ _STOP_TIMEOUT_S = 25.0
 
 def prepare(layout: Layout, name: str, *, application: str, port: int,
             workers: int, threads: int, environment: Mapping[str, str],
-            config: str) -> ProcessSpec:
+            config: str, folder: Path | None = None,
+            arguments: Sequence[str] = ()) -> ProcessSpec:
     """Write gunicorn's configuration; returns how to start it.
 
+    :param folder: for that file; the one of the process's name by default.
+    :param arguments: what the application finds in ``sys.argv``.
     :param config: text of the service's own configuration, which makes
         it another process when it changes.
     """
@@ -42,19 +45,19 @@ def prepare(layout: Layout, name: str, *, application: str, port: int,
         'errorlog': '-',
     }
     text = ''.join(f'{k} = {v!r}\n' for k, v in settings.items())
-    path = _get_path(layout, name)
+    if arguments:
+        # Before gunicorn forks, after it has read its own (none, see below).
+        text += f'import sys\nsys.argv[1:] = {list(arguments)!r}\n'
+    path = (folder or layout.folder / name) / 'gunicorn.conf.py'
     files.write_private(path, text)
-    # Keystone parses sys.argv, so gunicorn gets no argument at all.
-    arguments = f'--config {shlex.quote(str(path))}'
+    # Keystone and Cinder parse sys.argv, so gunicorn gets no argument at all.
+    own_arguments = f'--config {shlex.quote(str(path))}'
     return ProcessSpec(
         name, [layouts.get_venv_program('gunicorn')],
         output=layout.output(name), config=text + config, ports=[port],
         folder=layout.run,
-        environment=dict(environment) | {'GUNICORN_CMD_ARGS': arguments},
+        environment=dict(environment) | {'GUNICORN_CMD_ARGS': own_arguments},
         logs=[layout.output(name), layout.log(name)],
         stop_timeout_s=_STOP_TIMEOUT_S,
     )
 
-
-def _get_path(layout: Layout, name: str) -> Path:
-    return layout.folder / name / 'gunicorn.conf.py'

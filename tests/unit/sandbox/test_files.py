@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import configparser
 import stat
+from concurrent import futures
 
 import pytest
 
@@ -20,6 +21,14 @@ def test_a_private_file_is_replaced_whole_and_leaves_nothing(tmp_path):
     path.write_text('a longer text than before')
     files.write_private(path, 'new')
     assert path.read_text() == 'new'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_may_write_the_same_private_file_at_once(tmp_path):
+    path = tmp_path / 'secret'
+    with futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda text: files.write_private(path, text),
+                      'x' * 200))
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -54,5 +54,6 @@ def test_the_longest_path_that_fits_has_107_bytes():
 def test_every_path_lies_in_the_folder(tmp_path):
     paths = layout.Layout(tmp_path, tmp_path / 'run')
     for path in (paths.ceph_conf, paths.log('mon'), paths.socket('mon'),
-                 paths.config, paths.mariadb, paths.glance, paths.keystone):
+                 paths.config, paths.mariadb, paths.glance, paths.keystone,
+                 paths.rabbitmq, paths.cinder, paths.cinder_conf):
         assert os.path.commonpath([path, tmp_path]) == str(tmp_path)

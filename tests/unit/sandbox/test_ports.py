@@ -70,6 +70,16 @@ def test_a_reservation_ends(how, tmp_path, monkeypatch):
     assert ports.reserve(other, ['x']) == {'x': 20000}
 
 
+def test_ports_are_added_beside_those_of_before(tmp_path):
+    folder = _make_folder(tmp_path, 'a')
+    before = ports.reserve(folder, ['x'])
+    added = ports.add(folder, ['y', 'z'])
+    others = ports.reserve(_make_folder(tmp_path, 'b'), ['x'])
+    every = [*before.values(), *added.values(), *others.values()]
+    assert set(added) == {'y', 'z'}
+    assert len(set(every)) == 4
+
+
 def test_a_torn_registry_is_begun_anew(tmp_path, registry):
     registry.write_text('{"20')
     assert ports.reserve(_make_folder(tmp_path, 'a'), ['x'])

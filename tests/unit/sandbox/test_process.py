@@ -24,6 +24,9 @@ _FAMILY = ('import os, sys, time\n'
            'print("ready", flush=True)\n'
            'time.sleep(60)\n')
 
+# The same, with a child that has left the session.
+_DETACHED = _FAMILY.replace('os.fork()', 'os.fork() or os.setsid()')
+
 
 @pytest.fixture
 def start(tmp_path):
@@ -117,6 +120,27 @@ def test_a_session_is_the_process_and_its_children(start, tmp_path):
     record = start(sys.executable, '-c', _FAMILY, str(tmp_path))
     _wait_for('ready', tmp_path / 'out', count=2)
     assert len(process.find_session(record)) == 2
+
+
+def test_a_child_in_a_session_of_its_own_is_of_the_family(start, tmp_path):
+    record = start(sys.executable, '-c', _DETACHED, str(tmp_path))
+    _wait_for('ready', tmp_path / 'out', count=2)
+    child, = (p for p in process.find_session(record)
+              if p.pid != record.pid)
+    assert os.getsid(child.pid) == child.pid
+    process.signal_session(record, signal.SIGKILL)
+    assert process.wait_ended(record, 10)
+    assert process.wait_ended(child, 10)
+
+
+def test_stop_kills_a_detached_child_that_stays(
+        start, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, '_DETACHED_TIMEOUT_S', 0.1)
+    record = start(sys.executable, '-c', _DETACHED, str(tmp_path))
+    _wait_for('ready', tmp_path / 'out', count=2)
+    family = process.find_session(record)
+    assert process.stop(record, folder=tmp_path, timeout_s=10)
+    assert not any(map(process.is_alive, family))
 
 
 def test_stop_takes_the_children_of_a_killed_leader_along(start, tmp_path):

@@ -27,6 +27,7 @@ def _make(box, **options):
     box.folder.mkdir()
     state = State('a', Options(**options), {
         'mon_v2': 1, 'mon_v1': 2, 'mariadb': 3, 'keystone': 4, 'glance': 5,
+        'cinder': 6,
     }, str(box.folder / 'run'))
     state.bind(box.folder)
     return state
@@ -66,6 +67,19 @@ def test_a_lone_cluster_has_three_processes(box):
     assert len(box.status().processes) == 3
     with pytest.raises(exception.InvalidName):
         box.stop_process('glance')
+
+
+def test_with_cinder_there_are_five_processes_more(box):
+    _make(box, cinder=True)
+    assert [p.name for p in box.status().processes][6:] == [
+        'epmd', 'rabbitmq', 'cinder-api', 'cinder-scheduler',
+        'cinder-volume']
+
+
+def test_without_cinder_it_cannot_be_configured(box):
+    _make(box)
+    with pytest.raises(exception.InvalidName):
+        box.configure_cinder({})
 
 
 def test_a_user_nobody_made_is_refused(box):
@@ -125,6 +139,14 @@ def test_missing_packages_are_named_in_one_command():
     assert caught.value.remedy == (
         'Run: apt-get install --no-install-recommends ceph-common ceph-mgr '
         'ceph-mon ceph-osd mariadb-client mariadb-server qemu-utils')
+
+
+def test_a_broker_is_needed_for_cinder_only():
+    for cinder in (True, False):
+        with pytest.raises(exception.SandboxError) as caught:
+            packages.require(ceph_only=False, cinder=cinder,
+                             which=lambda name: None)
+        assert ('rabbitmq-server' in caught.value.remedy) is cinder
 
 
 def test_a_lone_cluster_needs_no_database():

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every end-to-end test stands on: the one sandbox, with Cinder.
+
+Cinder comes up in the sandbox of the test run when the first of these tests
+asks for it. Its processes are patched by eventlet, as they are by default;
+with native threads::
+
+    VOLUME_RBD_TEST_CINDER=threads pytest tests/e2e
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.cinder import CinderAPI
+from tests.functional.api import GlanceAPI
+from volume_rbd.sandbox import Options, Sandbox
+
+MODE_VARIABLE = 'VOLUME_RBD_TEST_CINDER'
+
+
+@pytest.fixture(scope='session')
+def sandbox(sandbox: Sandbox) -> Sandbox:
+    """The sandbox of the whole test run, with Cinder in it."""
+    mode = os.environ.get(MODE_VARIABLE, 'eventlet')
+    assert mode in ('eventlet', 'threads'), f'{MODE_VARIABLE}={mode}'
+    sandbox.up(Options.from_json({
+        **sandbox.status().options, 'cinder': True,
+        'cinder_eventlet': mode == 'eventlet'}))
+    return sandbox
+
+
+@pytest.fixture
+def etc_ceph(sandbox: Sandbox) -> Iterator[None]:
+    """The keyrings that os-brick looks for: the stock driver does not
+    upload, and nobody attaches with os-brick, without them."""
+    sandbox.set_etc_ceph(True)
+    yield
+    sandbox.set_etc_ceph(False)
+
+
+@pytest.fixture(scope='session')
+def member(sandbox: Sandbox) -> CinderAPI:
+    """Cinder as a plain user."""
+    return CinderAPI(sandbox.env('member'))
+
+
+@pytest.fixture(scope='session')
+def other(sandbox: Sandbox) -> CinderAPI:
+    """Cinder as a plain user of another project."""
+    return CinderAPI(sandbox.env('other'))
+
+
+@pytest.fixture(scope='session')
+def admin(sandbox: Sandbox) -> CinderAPI:
+    """Cinder as its administrator."""
+    return CinderAPI(sandbox.env('admin'))
+
+
+@pytest.fixture(scope='session')
+def glance(sandbox: Sandbox) -> GlanceAPI:
+    """Glance as the plain user."""
+    return GlanceAPI(sandbox.env('member'))
