@@ -59,8 +59,11 @@ def test_a_keystone_that_is_away_is_unavailable(
         port = server.getsockname()[1]
     client = real_glance.open_client(
         'member', OS_AUTH_URL=f'http://127.0.0.1:{port}/v3')
-    with pytest.raises(exception.GlanceUnavailable, match=str(port)):
+    with pytest.raises(exception.GlanceUnavailable,
+                       match=str(port)) as caught:
         client.get_image(str(uuid.uuid4()))
+    assert 'Keystone' in caught.value.remedy
+    assert not caught.value.was_sent
 
 
 def test_an_unknown_region_is_a_configuration_error(

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Glance: who it is used as, what it knows, the bytes of its images.
 
-The contract is in :mod:`.interface`; :func:`open_glance` is the door.
+The contract is in :mod:`.interface`. :func:`open_glance` is the door for a
+command and its OS_* variables, :class:`Door` (and :func:`open_for_caller`)
+the one for a service and the callers of its requests.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from oslo_config import cfg
 
 from volume_rbd import opts
 from volume_rbd.glance import client, session
+from volume_rbd.glance.callers import Door, open_for_caller
+from volume_rbd.model import Caller
+
+__all__ = ['Caller', 'Door', 'open_for_caller', 'open_glance']
 
 
 def open_glance(conf: cfg.ConfigOpts,
@@ -33,6 +39,6 @@ def open_glance(conf: cfg.ConfigOpts,
             config, region_name=environ.get('OS_REGION_NAME') or None)
     user, service = session.open_sessions(conf, config, environ)
     interface = (environ.get('OS_INTERFACE')
-                 or environ.get('OS_ENDPOINT_TYPE') or 'public')
+                 or environ.get('OS_ENDPOINT_TYPE') or config.interface)
     return client.GlanceClient(config, user, service,
                                interface=interface.removesuffix('URL'))

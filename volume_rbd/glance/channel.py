@@ -25,6 +25,7 @@ from keystoneauth1 import adapter
 
 from volume_rbd import exception, model, opts
 from volume_rbd.glance import errors, images, retry
+from volume_rbd.glance import session as sessions
 
 # Glance makes UUIDs, and lets clients choose nothing else since Kilo.
 _IMAGE_ID = re.compile(r'[0-9A-Za-z_-]{1,64}\Z')
@@ -34,27 +35,33 @@ Remedies = Mapping[errors.OurError, str]
 
 
 class Channel:
-    """:param session: a keystoneauth session, from :mod:`.session`."""
+    """:param session: a keystoneauth session, from :mod:`.session`.
+    :param request_id: goes along, for Glance to log.
+    :param when_refused: what to do about a 401; empty: the usual.
+    """
 
     def __init__(self, session: Any, config: opts.GlanceConfig, *,
-                 interface: str = 'public',
+                 interface: str = 'public', request_id: str | None = None,
+                 when_refused: str = '',
                  sleep: Callable[[float], None] = time.sleep) -> None:
         where = {
             'region_name': config.region_name,
             'interface': interface,
             'endpoint_override': _without_version(config.endpoint),
+            'global_request_id': request_id,
         }
         self.client = glanceclient.Client('2', session=session, **where)
         self._bytes = adapter.Adapter(session, service_type='image',
                                       raise_exc=False, **where)
         self._transfer_timeout_s = config.request_timeout_s
         self._retries = config.retries
+        self._when_refused = when_refused
         self._sleep = sleep
 
     def is_admin(self) -> bool:
         """Whether the token has the role admin."""
-        session = self.client.http_client.session
-        return 'admin' in session.auth.get_access(session).role_names
+        return 'admin' in sessions.role_names(
+            self.client.http_client.session)
 
     @property
     def images(self) -> Any:
@@ -89,8 +96,9 @@ class Channel:
                                   sleep=self._sleep,
                                   is_transient=is_transient)
         except errors.FOREIGN as error:
-            raise _ours(error, what, missing=missing, remedies=remedies
-                        ) from _cause(error)
+            raise self.translate(
+                error, what, missing=missing, remedies=remedies
+                ) from _cause(error)
 
     def call_once(self, what: str, func: Callable[[], T], *,
                   remedies: Remedies | None = None) -> T:
@@ -98,7 +106,17 @@ class Channel:
         try:
             return func()
         except errors.FOREIGN as error:
-            raise _ours(error, what, remedies=remedies) from _cause(error)
+            raise self.translate(error, what, remedies=remedies
+                                 ) from _cause(error)
+
+    def translate(self, error: BaseException, what: str, *,
+                  remedies: Remedies | None = None, **options: Any
+                  ) -> exception.VolumeRBDError:
+        """*error* as one of ours; a 401 with advice for these credentials."""
+        advice = dict(remedies or {})
+        if self._when_refused and errors.get_status(error) == 401:
+            advice[exception.GlanceUnauthorized] = self._when_refused
+        return errors.translate(error, what, remedies=advice, **options)
 
     def send(self, url: str, body: Any, headers: Mapping[str, str]) -> None:
         """PUT *body*, once. Raises foreign errors.
@@ -151,11 +169,6 @@ def _without_version(endpoint: str | None) -> str | None:
         return None
     url: str = utils.strip_version(endpoint)[0]
     return url.rstrip('/')
-
-
-def _ours(error: BaseException, what: str, **kwargs: Any
-          ) -> exception.VolumeRBDError:
-    return errors.translate(error, what, **kwargs)
 
 
 def _cause(error: BaseException) -> BaseException | None:

@@ -41,25 +41,32 @@ class GlanceClient:
 
     :param user: the keystoneauth session of whoever asked.
     :param service: the service's, or None: then the user's does it all.
+    :param pair: what registers locations; None: made of the two.
     :param interface: which endpoint of the catalog: public, internal, admin.
+    :param shared: answers about the stores, shared with other clients.
+    :param channel: options of the channels.
 
     May be shared between threads.
     """
 
     def __init__(self, config: opts.GlanceConfig, user: sessions.Session,
                  service: sessions.Session | None = None, *,
+                 pair: sessions.Session | None = None,
                  interface: str = 'public',
-                 sleep: Callable[[float], None] = time.sleep) -> None:
+                 shared: stores.SharedStores | None = None,
+                 sleep: Callable[[float], None] = time.sleep,
+                 **channel: Any) -> None:
         def open_channel(session: sessions.Session) -> channels.Channel:
             return channels.Channel(session, config, interface=interface,
-                                    sleep=sleep)
+                                    sleep=sleep, **channel)
 
-        self._stores = stores.SharedStores(self._fetch_stores)
+        self._stores = shared or stores.SharedStores(self.fetch_stores)
         self._user = open_channel(user)
         self._service = self._pair = self._user
         if service is not None:
             self._service = open_channel(service)
-            self._pair = open_channel(sessions.paired_session(user, service))
+            self._pair = open_channel(
+                pair or sessions.paired_session(user, service))
 
     # -- the user's session -------------------------------------------------
     def get_image(self, image_id: str) -> model.GlanceImage:
@@ -146,7 +153,8 @@ class GlanceClient:
     def get_stores(self) -> list[model.StoreInfo]:
         return self._stores.get()
 
-    def _fetch_stores(self) -> list[model.StoreInfo]:
+    def fetch_stores(self) -> list[model.StoreInfo]:
+        """The stores, asked for anew."""
         answer = self._service.call(
             "Asking for the stores' details",
             self._service.images.get_stores_info_detail,

@@ -29,11 +29,14 @@ OurError = type[exception.VolumeRBDError]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """:param is_transient: whether an idempotent call is worth repeating."""
+    """:param is_transient: whether an idempotent call is worth repeating.
+    :param is_keystone: Glance was not asked yet.
+    """
 
     ours: OurError
     is_transient: bool = False
     remedy: str = ''
+    is_keystone: bool = False
 
 
 _TLS = Row(exception.GlanceUnavailable, remedy=(
@@ -47,10 +50,13 @@ _WRONG_SETUP = Row(exception.ConfigurationError, remedy=(
     'Check OS_AUTH_URL, OS_REGION_NAME and the other OS_* variables, or the '
     '[glance] section and glance_api_servers.'))
 _KEYSTONE_AWAY = Row(
-    exception.GlanceUnavailable, is_transient=True,
-    remedy='Check that Keystone answers at OS_AUTH_URL.')
+    exception.GlanceUnavailable, is_transient=True, is_keystone=True,
+    remedy='Check that Keystone answers, at OS_AUTH_URL and at the auth_url '
+           'of [glance] and [service_user].')
 _KEYSTONE_BROKEN = dataclasses.replace(_KEYSTONE_AWAY, is_transient=False)
-_KEYSTONE_REFUSES = Row(exception.GlanceUnauthorized)
+_KEYSTONE_REFUSES = Row(exception.GlanceUnauthorized, remedy=(
+    'Keystone does not take the credentials: check the OS_* variables, or '
+    'those in [glance] and [service_user].'))
 _NOT_OFFERED = Row(exception.ApiNotImplemented)
 _QUOTA = Row(exception.QuotaExceeded, remedy=(
     'Delete images, or ask for a larger image quota or store.'))
@@ -150,6 +156,9 @@ TABLE: Mapping[type[BaseException], Row] = {
 FOREIGN = tuple(TABLE)
 
 
+_TOKENS_URL = re.compile(r'https?://\S+/auth/tokens\b')
+
+
 def find_row(error: BaseException) -> Row | None:
     """The row of *error*, or None if it is nothing that we know."""
     row = STATUSES.get(get_status(error) or 0)
@@ -157,8 +166,20 @@ def find_row(error: BaseException) -> Row | None:
         return row
     for kind in type(error).__mro__:
         if kind in TABLE:
-            return TABLE[kind]
+            return _keystones(TABLE[kind], error)
     return None
+
+
+def _keystones(row: Row, error: BaseException) -> Row:
+    """Keystone's own row for a connection to it that failed.
+
+    The token is asked for within the call to Glance, and fails with the same
+    class; only the URL in the text tells which of the two is away.
+    """
+    text = f'{getattr(error, "message", "")} {error.args}'
+    if row not in (_LOST, _LATE) or not _TOKENS_URL.search(text):
+        return row
+    return _KEYSTONE_AWAY if row.is_transient else _KEYSTONE_BROKEN
 
 
 def get_status(error: BaseException) -> int | None:
@@ -202,7 +223,11 @@ def translate(error: BaseException, what: str, *,
     said = describe(error)
     if not said.endswith(('!', '?', '…')):
         said += '.'
-    return ours(f'{what} failed: {said}', remedy=remedy)
+    translated = ours(f'{what} failed: {said}', remedy=remedy)
+    if row.is_keystone and isinstance(translated,
+                                      exception.GlanceUnavailable):
+        translated.was_sent = False
+    return translated
 
 
 # -- words ------------------------------------------------------------------

@@ -6,7 +6,8 @@ command; the service's from ``[glance]`` or else ``[service_user]`` of the
 configuration. A session never mixes the two by accident: only
 :func:`paired_session` sends both, the user's token as X-Auth-Token and the
 service's as X-Service-Token, which is what Glance wants to see when a
-location is registered.
+location is registered. Inside of a service the user is the caller of a
+request, see :mod:`.callers`.
 
 No error and no log line of this module holds a value of a variable: names
 only.
@@ -15,7 +16,7 @@ only.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from keystoneauth1 import exceptions as ks_exc
@@ -79,20 +80,26 @@ def user_session(environ: Environ, config: opts.GlanceConfig) -> Session:
             'installed here, or its variables contradict each other.',
             remedy='Use password, token or v3applicationcredential.'
         ) from None
-    return _session(auth, config,
-                    insecure=_is_true(environ.get('OS_INSECURE')),
-                    ca_file=environ.get('OS_CACERT'),
-                    cert=_pair(environ.get('OS_CERT'),
-                               environ.get('OS_KEY')))
+    return open_session(auth, config,
+                        insecure=_is_true(environ.get('OS_INSECURE')),
+                        ca_file=environ.get('OS_CACERT'),
+                        cert=_pair(environ.get('OS_CERT'),
+                                   environ.get('OS_KEY')))
 
 
-def service_session(conf: cfg.ConfigOpts, config: opts.GlanceConfig
+def service_session(conf: cfg.ConfigOpts, config: opts.GlanceConfig,
+                    groups: Sequence[str] = (opts.GLANCE_GROUP,
+                                             opts.SERVICE_USER_GROUP)
                     ) -> Session | None:
-    """The session of ``[glance]``, else of ``[service_user]``, else None.
+    """The session of the first of *groups* that has credentials, or None.
+
+    What the service asks for itself it asks as ``[glance]``; the token beside
+    a user's is that of ``[service_user]``, as in Cinder. Each stands in for
+    the other.
 
     :raises ConfigurationError: a section has an auth_type and lacks the rest.
     """
-    for group in (opts.GLANCE_GROUP, opts.SERVICE_USER_GROUP):
+    for group in groups:
         session = _session_of_group(conf, group, config)
         if session is not None:
             return session
@@ -106,6 +113,18 @@ def paired_session(user: Session, service: Session) -> Session:
     return ks_session.Session(
         auth=auth, verify=user.verify, cert=user.cert, timeout=user.timeout,
         app_name=USER_AGENT)
+
+
+def role_names(session: Session) -> Collection[str]:
+    """The roles of whoever the session acts for."""
+    auth = session.auth
+    if isinstance(auth, service_token.ServiceTokenAuthWrapper):
+        auth = auth.user_auth
+    known: Collection[str] | None = getattr(auth, 'role_names', None)
+    if known is not None:
+        return known
+    found: Collection[str] = auth.get_access(session).role_names
+    return found
 
 
 def open_sessions(conf: cfg.ConfigOpts, config: opts.GlanceConfig,
@@ -180,9 +199,9 @@ def _session_of_group(conf: cfg.ConfigOpts, group: str,
     if auth is None:
         return None
     section = conf[group]
-    return _session(auth, config, insecure=section.insecure,
-                    ca_file=section.cafile,
-                    cert=_pair(section.certfile, section.keyfile))
+    return open_session(auth, config, insecure=section.insecure,
+                        ca_file=section.cafile,
+                        cert=_pair(section.certfile, section.keyfile))
 
 
 def _names_only(error: Exception) -> str:
@@ -197,8 +216,9 @@ def _names_only(error: Exception) -> str:
 
 
 # -- both -------------------------------------------------------------------
-def _session(auth: Any, config: opts.GlanceConfig, *, insecure: bool,
-             ca_file: str | None, cert: Any) -> Session:
+def open_session(auth: Any, config: opts.GlanceConfig, *,
+                 insecure: bool = False, ca_file: str | None = None,
+                 cert: Any = None) -> Session:
     verify: bool | str = ca_file or config.ca_file or True
     if insecure or config.insecure:
         verify = False

@@ -98,7 +98,7 @@ def upload(channel: channels.Channel, image_id: str, data: Readable, *,
     except SourceFailed as error:
         failed = error.__cause__
     except errors.FOREIGN as error:
-        raise errors.translate(error, what) from error
+        raise channel.translate(error, what) from error
     if failed is not None:
         # Out here, so that it keeps a cause and a context of its own.
         raise failed

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image's signature, verified on its way to become a volume.
+
+A branch of a flow that shares the bytes of the image's snapshot is wrapped in
+:func:`before_clone`; one that reads them from there by other means begins
+with a :class:`VerifySnapshot` and tells :func:`confirm` what it opened; one
+that streams them passes them through :func:`verified`. The flow as a whole
+ends with :func:`at_end`, so that a branch that does none of it makes no
+volume.
+
+All of it only where ``tools.checker`` is there: the image is signed and the
+policy asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+
+from volume_rbd import exception, model, plan
+from volume_rbd.ceph.interface import Image
+from volume_rbd.copying import inbound, outbound
+from volume_rbd.flows.base import Task, Tools
+
+
+def verified(tools: Tools, chunks: Iterable[bytes]) -> Iterable[bytes]:
+    """*chunks* of the whole image in order, verified as they pass.
+
+    :raises SignatureInvalid: after the last chunk, instead of the end.
+    """
+    return tools.checker.pass_on(chunks) if tools.checker else chunks
+
+
+def before_clone(tools: Tools, steps: list[Task]) -> list[Task]:
+    """*steps*, which clone the image's snapshot, between two that verify."""
+    if tools.checker is None:
+        return steps
+    return [VerifySnapshot(tools), *steps, ConfirmSnapshot(tools)]
+
+
+def at_end(tools: Tools) -> list[Task]:
+    return [RequireVerified(tools)] if tools.checker else []
+
+
+def confirm(tools: Tools, image_id: str, ids: Sequence[object]) -> None:
+    """See that what is used is what was verified, and not another snapshot
+    that took its name meanwhile.
+
+    :param ids: of the rbd_image and the snapshot, both never used again.
+    :raises SignatureInvalid: it was exchanged.
+    """
+    verified_one = tools.checker and tools.checker.snapshot
+    if verified_one and tuple(ids) != verified_one[1:]:
+        raise exception.SignatureInvalid(
+            f'The snapshot of Glance image {image_id} was exchanged after '
+            'it was verified.')
+
+
+class VerifySnapshot(Task):
+    """Read the image's snapshot from end to end, unless that was done.
+
+    A snapshot with the same ids never has other bytes. Several branches of
+    one flow may have it, each by a name of its own: subclass it.
+    """
+
+    title = 'verifying the signature of the image'
+
+    def execute(self, source: Sequence[str]) -> None:
+        checker = self.tools.checker
+        if checker is None:
+            return
+        parent = model.SnapSpec(*source)
+        cluster = self.tools.cluster
+        try:
+            with cluster.pool(parent.pool).open(
+                    parent.image, snapshot=parent.snapshot, read_only=True
+                    ) as image:
+                checker.snapshot = (parent.pool, image.id,
+                                    _snapshot_id(image, parent))
+                checker.check((cluster.fsid, *checker.snapshot),
+                              lambda: _read(self.tools, image))
+        except (exception.SnapshotNotFound, exception.ImageNotFound) as error:
+            raise exception.NotCloneable(
+                error.message, reason=plan.Reason.MISSING_SNAPSHOT.value
+                ) from None
+        except exception.CephPermissionDenied as error:
+            raise exception.NotCloneable(
+                error.message, reason=plan.Reason.SNAPSHOT_DENIED.value
+                ) from None
+
+
+class ConfirmSnapshot(Task):
+    """See that what was cloned is what was verified."""
+
+    title = 'comparing the clone with what was verified'
+
+    def execute(self, image_id: str, volume_name: str) -> None:
+        with self.tools.pool.open(volume_name, read_only=True) as volume:
+            parent = volume.parent
+        confirm(self.tools, image_id, (
+            parent.image_id, parent.snapshot_id) if parent else ())
+
+
+class RequireVerified(Task):
+    """No volume without a verdict, whichever branch made it."""
+
+    title = 'checking that the signature was verified'
+    is_cancellable = False
+
+    def execute(self, image_id: str) -> None:
+        checker = self.tools.checker
+        if checker is not None and not checker.is_verified:
+            raise exception.SignatureInvalid(
+                f'The signature of Glance image {image_id} was not '
+                'verified on the way.',
+                remedy='Report this: it is an error of this program.')
+
+
+def _snapshot_id(image: Image, parent: model.SnapSpec) -> int:
+    found = image.find_snapshot(parent.snapshot)
+    if found is None:
+        raise exception.SnapshotNotFound(f'There is no snapshot {parent}.')
+    return found.id
+
+
+def _read(tools: Tools, image: Image) -> Generator[bytes, None, None]:
+    """All of it in order; holes come from memory, as zeros."""
+    operations = inbound.operations_within_memory(
+        tools.config.copy_operations, outbound.CHUNK_BYTES)
+    tools.report.start(image.size_bytes)
+    with outbound.SourceStream(image, operations=operations,
+                               report=tools.report) as stream:
+        while piece := stream.read():
+            yield piece
