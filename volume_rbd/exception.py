@@ -23,6 +23,7 @@
      │   ├─ SnapshotExists
      │   ├─ SnapshotBusy
      │   ├─ GlanceImageNotUsable            queued, deactivated, deleted …
+     │   ├─ ImageUnsafe                     not what it is said to be
      │   ├─ GlanceConflict
      │   └─ StoreReadOnly
      ├─ AccessDenied                    5
@@ -32,6 +33,7 @@
      ├─ Unavailable                     6   try again when it is back
      │   ├─ ClusterUnavailable
      │   ├─ GlanceUnavailable
+     │   ├─ BackendProcessLost              a backend's process died
      │   ├─ ApiNotImplemented               this server does not offer the call
      │   └─ OperationTimeout
      ├─ LimitExceeded                   7
@@ -39,6 +41,8 @@
      │   └─ QuotaExceeded
      ├─ NotSupported                    8   this release cannot do it yet
      ├─ DataCorrupted                   9   a hash did not match
+     │   ├─ ConversionFailed                qemu-img gave up
+     │   └─ SignatureInvalid                nobody vouches for the bytes
      ├─ RegistrationPending             10  Glance took it and did not finish
      ├─ NotThisWay                          another strategy may still do it
      │   ├─ NotCloneable
@@ -186,6 +190,15 @@ class GlanceImageNotUsable(Conflict):
     """The Glance image is not active, or changed under our hands."""
 
 
+class ImageUnsafe(Conflict):
+    """The image is not of the format it is said to be, or refers to what lies
+    outside of it, or is encrypted."""
+
+    default_remedy = ('Convert it to raw or to a plain qcow2 on a machine '
+                      'that trusts it, and upload that with the right '
+                      'disk_format.')
+
+
 class GlanceConflict(Conflict):
     """Glance refused a change because of the image's state (409)."""
 
@@ -248,6 +261,13 @@ class OperationTimeout(Unavailable):
     """An answer did not come in time."""
 
 
+class BackendProcessLost(Unavailable):
+    """The process that drives a backend ended in the middle of a call."""
+
+    default_remedy = ('Look into the log for what ended it; the next call '
+                      'starts another.')
+
+
 class LimitExceeded(VolumeRBDError):
     """There is no room for the data."""
 
@@ -277,6 +297,24 @@ class DataCorrupted(VolumeRBDError):
     exit_code = 9
     default_remedy = ('Nothing was kept. Try again; if it stays, the image '
                       'in the store is damaged.')
+
+
+class SignatureInvalid(DataCorrupted):
+    """The image's signature does not fit its bytes, or cannot be checked.
+
+    Ends the operation: no other strategy would make the image a better one.
+    """
+
+    default_remedy = ('Nothing was kept. Do not use the image before whoever '
+                      'signed it has looked at it, its img_signature '
+                      'properties and the certificate.')
+
+
+class ConversionFailed(DataCorrupted):
+    """qemu-img gave up on a disk."""
+
+    default_remedy = ('Nothing was kept. Check the image with "qemu-img '
+                      'check"; the log has more.')
 
 
 class RegistrationPending(VolumeRBDError):

@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from volume_rbd import exception, opts
+from volume_rbd import exception, model, opts, signatures
 from volume_rbd.ceph import connection
 from volume_rbd.driver import RBDDriver
-from volume_rbd.glance import open_glance
+from volume_rbd.glance import Door, open_glance
 from volume_rbd.glance.interface import Glance
 
 #: Looked for in this order where no file is named.
@@ -30,16 +30,19 @@ DEFAULT_FILES = ('/etc/volume-rbd/volume-rbd.conf', '/etc/cinder/cinder.conf')
 class VolumeManager:
     """:param files: configuration files; empty: $VOLUME_RBD_CONFIG, else the
         first of :data:`DEFAULT_FILES` that exists.
+    :param folders: with more of them, read after the files.
     :param environ: where the user's credentials (OS_*) are looked for.
     """
 
-    def __init__(self, files: Sequence[str] = (), *,
+    def __init__(self, files: Sequence[str] = (),
+                 folders: Sequence[str] = (), *,
                  environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
         self.conf = opts.load_config(
-            list(files) or default_files(self._environ))
+            list(files) or default_files(self._environ), folders)
         self._drivers: dict[str, RBDDriver] = {}
         self._glance: Glance | None = None
+        self._door: Door | None = None
 
     def backend_names(self) -> list[str]:
         return opts.backend_names(self.conf)
@@ -56,16 +59,44 @@ class VolumeManager:
                 remedy='Name the backend sections in enabled_backends, in '
                        'the file given with --config-file.')
         if chosen not in self._drivers:
-            config = opts.get_backend_config(self.conf, chosen)
-            self._drivers[chosen] = RBDDriver(
-                config, connection.connect(config.cluster), self.glance)
+            self._drivers[chosen] = self.open(
+                opts.get_backend_config(self.conf, chosen))
         return self._drivers[chosen]
+
+    def open(self, config: opts.BackendConfig) -> RBDDriver:
+        """A driver for *config*, which whoever asks closes."""
+        return RBDDriver(config, connection.connect(config.cluster),
+                         self.glance, self.certificates)
 
     def glance(self) -> Glance:
         """:raises ConfigurationError: there are no credentials."""
         if self._glance is None:
             self._glance = open_glance(self.conf, self._environ)
         return self._glance
+
+    def certificates(self) -> signatures.Certificates:
+        """Those of the key manager, asked as the service."""
+        return self.certificates_for(None)
+
+    # -- a service's callers -------------------------------------------------
+    def glance_for(self, caller: model.Caller | None) -> Glance:
+        """Glance as the caller of a request, for the keyword *glance* of
+        ``driver.images``; as the service where nobody asked.
+
+        :raises ConfigurationError: nobody asked, and there is no service.
+        """
+        return self._get_door().for_caller(caller)
+
+    def certificates_for(self, caller: model.Caller | None
+                         ) -> signatures.Certificates:
+        """The same for the keyword *certificates*."""
+        return signatures.KeyManagerCertificates(
+            self.conf, lambda: self._get_door().get_auth(caller))
+
+    def _get_door(self) -> Door:
+        if self._door is None:
+            self._door = Door(self.conf)
+        return self._door
 
     def close(self) -> None:
         """Wait for background work; the connections stay for others."""

@@ -7,6 +7,7 @@ import dataclasses
 import re
 import urllib.parse
 from collections.abc import Mapping
+from typing import Any, Self
 
 from volume_rbd import exception
 
@@ -196,11 +197,15 @@ class VolumeSpec:
 
     :param name: the name of its rbd_image.
     :param size_bytes: None where the caller does not know it.
+    :param is_multiattach: several may have it open for writing at once.
+    :param qos: limits in the words of the service, e.g. total_iops_sec.
     """
 
     name: str
     size_bytes: int | None = None
     is_encrypted: bool = False
+    is_multiattach: bool = False
+    qos: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,3 +219,50 @@ class Extent:
     @property
     def end(self) -> int:
         return self.offset + self.length
+
+
+@dataclasses.dataclass(frozen=True)
+class Caller:
+    """Who asked the service for an operation, as the request says it.
+
+    Lives as long as the operation. The token is a secret: no repr, log, error
+    or flow record has it. It cannot be renewed, only be sent together with a
+    service's: Keystone then takes it for two days after it has expired.
+
+    :param request_id: is sent on, so that the logs of two services meet.
+    :param service_catalog: the request's; only used where nothing else says
+        where Glance is.
+    """
+
+    auth_token: str = dataclasses.field(repr=False)
+    user_id: str | None = None
+    project_id: str | None = None
+    user_domain_id: str | None = None
+    project_domain_id: str | None = None
+    roles: tuple[str, ...] = ()
+    request_id: str | None = None
+    service_catalog: tuple[Mapping[str, Any], ...] = dataclasses.field(
+        default=(), repr=False, compare=False)
+
+    @classmethod
+    def find(cls, context: Mapping[str, Any]) -> Self | None:
+        """The caller in ``RequestContext.to_dict()``, or in what
+        ``dataclasses.asdict`` made of a Caller.
+
+        :returns: None for work that nobody asked for: it has no token.
+        """
+        token = context.get('auth_token')
+        if not token:
+            return None
+        return cls(
+            auth_token=token,
+            user_id=context.get('user_id') or context.get('user'),
+            project_id=context.get('project_id'),
+            user_domain_id=(context.get('user_domain_id')
+                            or context.get('user_domain')),
+            project_domain_id=(context.get('project_domain_id')
+                               or context.get('project_domain')),
+            roles=tuple(context.get('roles') or ()),
+            request_id=(context.get('global_request_id')
+                        or context.get('request_id')),
+            service_catalog=tuple(context.get('service_catalog') or ()))

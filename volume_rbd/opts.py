@@ -13,10 +13,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keystoneauth1 import loading as ks_loading
-from oslo_config import cfg
+from oslo_config import cfg, types
 
-from volume_rbd import exception
+from volume_rbd import exception, option_checks, sections
 from volume_rbd.model import GIB
+
+flow_opt = cfg.StrOpt(
+    'flow_connection', default='memory', secret=True,
+    help="Where running flows are kept, as taskflow's persistence "
+         'connection: memory, mysql+pymysql://…, postgresql://… or '
+         'dir:///…')
+
+VMDK_ALLOWED_TYPES = ('streamOptimized', 'monolithicSparse')
 
 default_opts: list[cfg.Opt] = [
     cfg.ListOpt(
@@ -28,6 +36,12 @@ default_opts: list[cfg.Opt] = [
         'glance_api_servers',
         help="Glance's URLs; the first one is used. Empty: the image "
              'endpoint of the service catalog.'),
+    cfg.StrOpt(
+        'glance_catalog_info', default='image:glance:publicURL',
+        help="Which endpoint of the service catalog is Glance's, where "
+             'glance_api_servers is empty, as TYPE:NAME:INTERFACE; the name '
+             'does not matter. On the command line OS_INTERFACE goes '
+             'before.'),
     cfg.IntOpt(
         'glance_num_retries', default=3, min=0,
         help='How often an idempotent call to Glance is tried again.'),
@@ -42,30 +56,85 @@ default_opts: list[cfg.Opt] = [
     cfg.StrOpt(
         'glance_ca_certificates_file',
         help='CA certificates for Glance and Keystone.'),
+    cfg.ListOpt(
+        'vmdk_allowed_types', default=list(VMDK_ALLOWED_TYPES),
+        help='The createTypes of the vmdk images that volumes are made of. '
+             'Only these two are single files that refer to nothing else; '
+             'others are refused whatever stands here. Empty: no vmdk.'),
+    cfg.BoolOpt(
+        'image_conversion_disable', default=False,
+        help='Make volumes only from raw images and images only as raw: '
+             'never convert a format.'),
     cfg.IntOpt(
         'per_volume_gigabytes', default=-1, min=-1,
         help='The largest volume, in GiB, that may be made; -1: no limit.'),
+    flow_opt,
+]
+
+#: Registered with the configurations of other services too, where one names
+#: our key manager.
+certificate_opts: list[cfg.Opt] = [
     cfg.StrOpt(
-        'flow_connection', default='memory', secret=True,
-        help="Where running flows are kept, as taskflow's persistence "
-             'connection: memory, mysql+pymysql://…, postgresql://… or '
-             'dir:///…'),
+        'signature_certificates_dir',
+        help='A folder with the certificates of signed images, each as '
+             'ID.pem, ID being what the image has as '
+             'img_signature_certificate_uuid. Unset: they are fetched from '
+             '[key_manager] backend, Barbican by default.'),
+    cfg.ListOpt(
+        'signature_trusted_certificates', default=[],
+        help='The ids of certificates of which one must have issued the '
+             "certificate of an image's signature (or be it). Empty: every "
+             'certificate that the key manager gives out is trusted.'),
+]
+
+signature_opts: list[cfg.Opt] = [
+    *certificate_opts,
+    cfg.StrOpt(
+        'verify_glance_signatures',
+        choices=[('enabled', 'verify_signatures = when_present'),
+                 ('disabled', 'verify_signatures = off')],
+        help="Cinder's option for all backends: what verify_signatures is "
+             'where that is not set.'),
 ]
 
 service_user_opts: list[cfg.Opt] = [
     cfg.BoolOpt(
-        'send_service_user_token', default=False,
-        help='Cinder has this option; the command line sends the service '
-             'token wherever it has service credentials.'),
+        'send_service_user_token',
+        help="Whether a service's token goes to Glance beside the token of "
+             'the request, so that an operation ends well although that '
+             'one expires meanwhile: the token of [service_user], else of '
+             '[glance]. True without credentials in either is refused at '
+             'start. Unset: wherever there are credentials. False: only to '
+             'register a location, which Glance does not take otherwise; an '
+             'expired token then ends the operation. Credentials that are '
+             'written down elsewhere in the file are named with '
+             'auth_section, for instance "auth_section = '
+             'keystone_authtoken".'),
 ]
 
-backend_opts: list[cfg.Opt] = [
+#: What Cinder itself has registered for every backend.
+service_opts: list[cfg.Opt] = [
     cfg.StrOpt(
         'volume_driver',
         help='Read only to leave the sections of other drivers alone.'),
     cfg.StrOpt(
         'volume_backend_name',
         help="The backend's name for people; the section's name if unset."),
+    cfg.IntOpt(
+        'reserved_percentage', default=0, min=0, max=100,
+        help='How much of the capacity the scheduler leaves alone.'),
+    cfg.StrOpt(
+        'max_over_subscription_ratio', default='20.0',
+        regex=r'^(auto|\d*\.\d+|\d+)$',
+        help='How many times the capacity may be provisioned; "auto": as the '
+             'scheduler works out.'),
+    cfg.MultiOpt(
+        'replication_device', item_type=types.Dict(), secret=True,
+        help='The other cluster of a replicated backend. Replication comes '
+             'with a later release; until then this option is refused.'),
+]
+
+backend_opts: list[cfg.Opt] = [
     cfg.StrOpt(
         'rbd_cluster_name', default='ceph',
         help='The name of the Ceph cluster.'),
@@ -77,12 +146,19 @@ backend_opts: list[cfg.Opt] = [
         help='The cephx user, without "client.". It needs "profile rbd" on '
              "rbd_pool and on the pool of Glance's store."),
     cfg.StrOpt(
+        'rbd_attach_user',
+        help='The cephx user that hypervisors open volumes as, without '
+             '"client."; unset: rbd_user. It needs "profile rbd" on rbd_pool '
+             'and "profile rbd-read-only" on the pools that volumes are '
+             'cloned from, so that the key that may write to the images '
+             'stays with this service.'),
+    cfg.StrOpt(
         'rbd_ceph_conf', default='',
         help="Path of the ceph.conf; empty: librados' own search."),
     cfg.StrOpt(
         'rbd_secret_uuid',
-        help="The libvirt secret of rbd_user's key; unset: the cluster's "
-             'fsid.'),
+        help="The libvirt secret of the key of rbd_attach_user or rbd_user, "
+             "a UUID; unset: the cluster's fsid."),
     cfg.IntOpt(
         'rados_connect_timeout', default=-1,
         help="Seconds to wait for the monitors; -1: librados' default."),
@@ -92,6 +168,17 @@ backend_opts: list[cfg.Opt] = [
     cfg.IntOpt(
         'rados_connection_interval', default=5, min=0,
         help='Seconds between two tries to connect.'),
+    cfg.BoolOpt(
+        'report_dynamic_total_capacity', default=True,
+        help='Report as total capacity what is stored and what can still be '
+             "written; False: the pool's quota, or without one the size of "
+             'the whole cluster.'),
+    cfg.BoolOpt(
+        'rbd_exclusive_cinder_pool', default=True,
+        help='Nobody else has rbd_images in rbd_pool, so what is provisioned '
+             'is what this service has made. False: the sizes of all '
+             'rbd_images are added up; they are remembered, and it costs a '
+             'small read for each new one.'),
     cfg.BoolOpt(
         'rbd_flatten_volume_from_snapshot', default=False,
         help='Make volumes independent of what they come from.'),
@@ -105,6 +192,34 @@ backend_opts: list[cfg.Opt] = [
     cfg.IntOpt(
         'rbd_concurrent_flatten_operations', default=3, min=1,
         help='How many flattens run at once in the background.'),
+    cfg.StrOpt(
+        'flatten_when', default='before_use',
+        choices=[
+            ('before_use', 'the volume is not available before it is '
+                           'flattened'),
+            ('background', 'it is available at once')],
+        help='When a volume is flattened that comes from a snapshot or a '
+             'volume, because of rbd_flatten_volume_from_snapshot or '
+             'rbd_max_clone_depth. In the background, one that reaches that '
+             'depth is flattened early; one that would exceed it because '
+             'earlier ones still wait is flattened before use, so that no '
+             'chain is ever longer. A flatten in the background that fails '
+             'leaves the volume a clone and is tried again.'),
+    cfg.BoolOpt(
+        'enable_deferred_deletion', default=False,
+        help='Keep deleted volumes in the trash for '
+             'deferred_deletion_delay; until then "rbd trash restore" brings '
+             'one back. They use space meanwhile. Off: they go through the '
+             'trash too, and are removed at once in the background.'),
+    cfg.IntOpt(
+        'deferred_deletion_delay', default=0, min=0,
+        help='Seconds that a deleted volume is kept, where '
+             'enable_deferred_deletion is on.'),
+    cfg.IntOpt(
+        'deferred_deletion_purge_interval', default=60, min=1,
+        help='Seconds between two looks for volumes in the trash whose time '
+             'has come, or whose removal was interrupted. Only what this '
+             'driver has put there is ever removed.'),
     cfg.BoolOpt(
         'enable_clone_optimization', default=False,
         help='Upload a volume to an image by a copy-on-write clone where '
@@ -137,12 +252,31 @@ backend_opts: list[cfg.Opt] = [
         'upload_store',
         help='The Glance store that uploads go to; unset: the default '
              'store.'),
+    cfg.StrOpt(
+        'verify_signatures',
+        choices=[
+            ('off', 'nobody looks at them'),
+            ('when_present', 'an image that is signed must have the bytes '
+                             'that were signed'),
+            ('required', 'and one that is not signed makes no volume')],
+        help='Whether the signature of an image (its img_signature '
+             'properties) is verified when a volume is made of it. By every '
+             'strategy: what is downloaded is verified as it passes; for a '
+             'clone the whole snapshot is read once, before it is cloned, '
+             'and that is remembered while the process runs. A certificate '
+             'must be valid now. Unset: as verify_glance_signatures says; '
+             "where that is unset too, when_present, Cinder's default."),
     cfg.IntOpt(
         'copy_operations', default=16, min=1, max=64,
         help='How many reads or writes of a transfer are in flight.'),
     cfg.StrOpt(
         'flow_connection', secret=True,
         help="This backend's own flow_connection."),
+    cfg.IntOpt(
+        'replication_connect_timeout', default=5,
+        help='Seconds to wait for the other cluster of a replicated '
+             'backend, which a later release will have.'),
+    *service_opts,
 ]
 
 GLANCE_GROUP = 'glance'
@@ -168,9 +302,12 @@ class ClusterConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GlanceConfig:
-    """:param endpoint: None for the service catalog's."""
+    """:param endpoint: None for the service catalog's.
+    :param interface: of the catalog: public, internal or admin.
+    """
 
     endpoint: str | None = None
+    interface: str = 'public'
     region_name: str | None = None
     retries: int = 3
     request_timeout_s: int = 600
@@ -191,10 +328,18 @@ class BackendConfig:
     pool: str
     cluster: ClusterConfig = dataclasses.field(default_factory=ClusterConfig)
     secret_uuid: str | None = None
+    attach_user: str | None = None
+    report_dynamic_total: bool = True
+    is_exclusive_pool: bool = True
+    reserved_percentage: int = 0
+    max_over_subscription_ratio: str = '20.0'
     flatten_volume_from_snapshot: bool = False
     max_clone_depth: int = 5
     object_size_bytes: int = 4 * 1024 ** 2
     concurrent_flattens: int = 3
+    flatten_when: str = 'before_use'
+    deletion_delay_s: int = 0
+    purge_interval_s: int = 60
     enable_clone_optimization: bool = False
     clone_upload_flatten: str = 'never'
     registration_timeout_s: float = 60
@@ -202,13 +347,18 @@ class BackendConfig:
     image_pools: tuple[str, ...] = ()
     upload_store: str | None = None
     copy_operations: int = 16
+    verify_signatures: str = 'when_present'
+    trusted_certificates: tuple[str, ...] = ()
     max_volume_bytes: int | None = None
+    vmdk_allowed_types: tuple[str, ...] = VMDK_ALLOWED_TYPES
+    may_convert: bool = True
     flow_connection: str = 'memory'
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register what is not a backend's; backends follow by name."""
     conf.register_opts(default_opts)
+    conf.register_opts(signature_opts)
     conf.register_opts(service_user_opts, group=SERVICE_USER_GROUP)
     conf.register_opts([cfg.StrOpt('region_name')], group=GLANCE_GROUP)
     for group in (GLANCE_GROUP, SERVICE_USER_GROUP):
@@ -216,8 +366,10 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
         ks_loading.register_session_conf_options(conf, group)
 
 
-def load_config(files: Sequence[str]) -> cfg.ConfigOpts:
-    """Read *files* into a ConfigOpts of its own.
+def load_config(files: Sequence[str], folders: Sequence[str] = ()
+                ) -> cfg.ConfigOpts:
+    """Read *files*, and the ``.conf`` files in *folders*, into a ConfigOpts
+    of its own.
 
     :raises ConfigurationError: a file is missing or does not parse.
     """
@@ -225,7 +377,7 @@ def load_config(files: Sequence[str]) -> cfg.ConfigOpts:
     register_opts(conf)
     try:
         conf([], project='volume-rbd', default_config_files=list(files),
-             default_config_dirs=[])
+             default_config_dirs=list(folders))
     except cfg.Error as error:
         raise exception.ConfigurationError(
             f'The configuration cannot be read: {error}.',
@@ -259,11 +411,16 @@ def get_backend_config(conf: cfg.ConfigOpts, name: str) -> BackendConfig:
             remedy='Name one of them with --backend, or add it to '
                    'enabled_backends.')
     try:
+        check(conf, name)
         return _freeze(conf, name)
     except (cfg.Error, ValueError) as error:
         raise exception.ConfigurationError(
             f'Backend {name!r}: {error}',
             remedy='See the configuration reference.') from error
+
+
+_VERIFY = {None: 'when_present', 'enabled': 'when_present',
+           'disabled': 'off'}
 
 
 class _Section:
@@ -283,19 +440,46 @@ class _Section:
 
 
 def _freeze(conf: cfg.ConfigOpts, name: str) -> BackendConfig:
-    group = _Section(conf, name)
-    chunk_mib: int = group.rbd_store_chunk_size
-    if chunk_mib & (chunk_mib - 1):
-        raise exception.ConfigurationError(
-            f'Backend {name!r}: rbd_store_chunk_size {chunk_mib} is no power '
-            'of two.', remedy='Use 1, 2, 4, 8, 16 or 32.')
-    if group.allow_legacy_locations and not group.enable_clone_optimization:
-        raise exception.ConfigurationError(
-            f'Backend {name!r}: allow_legacy_locations has no meaning '
-            'without enable_clone_optimization.',
-            remedy='Remove the one or turn the other on.')
-    timeout: int = group.rados_connect_timeout
     limit: int = conf.per_volume_gigabytes
+    return freeze_backend(
+        _Section(conf, name), name,
+        max_volume_bytes=limit * GIB if limit >= 0 else None,
+        vmdk_allowed_types=conf.vmdk_allowed_types,
+        may_convert=not conf.image_conversion_disable,
+        flow_connection=conf.flow_connection,
+        **get_signature_defaults(conf))
+
+
+def get_signature_defaults(conf: cfg.ConfigOpts) -> dict[str, Any]:
+    """Arguments of :func:`freeze_backend`, out of the options that are no
+    backend's.
+
+    :param conf: also Cinder's own, which has verify_glance_signatures.
+    """
+    conf.register_opts(certificate_opts)
+    return {
+        'verify_signatures': _VERIFY[conf.verify_glance_signatures],
+        'trusted_certificates': conf.signature_trusted_certificates,
+    }
+
+
+def freeze_backend(group: Any, name: str, *,
+                   max_volume_bytes: int | None = None,
+                   vmdk_allowed_types: Sequence[str] = VMDK_ALLOWED_TYPES,
+                   may_convert: bool = True,
+                   flow_connection: str = 'memory',
+                   verify_signatures: str = 'when_present',
+                   trusted_certificates: Sequence[str] = ()
+                   ) -> BackendConfig:
+    """The frozen configuration of a backend.
+
+    :param group: has the options of :data:`backend_opts` as attributes.
+    :param flow_connection: where the backend has none of its own; likewise
+        *verify_signatures*.
+    :raises ConfigurationError: a value is wrong or contradicts another.
+    """
+    option_checks.check_values(group, name)
+    timeout: int = group.rados_connect_timeout
     return BackendConfig(
         name=name,
         pool=group.rbd_pool,
@@ -306,11 +490,20 @@ def _freeze(conf: cfg.ConfigOpts, name: str) -> BackendConfig:
             connect_timeout_s=timeout if timeout >= 0 else None,
             retries=group.rados_connection_retries,
             retry_interval_s=group.rados_connection_interval),
-        secret_uuid=group.rbd_secret_uuid,
+        secret_uuid=group.rbd_secret_uuid or None,
+        attach_user=group.rbd_attach_user or None,
+        report_dynamic_total=group.report_dynamic_total_capacity,
+        is_exclusive_pool=group.rbd_exclusive_cinder_pool,
+        reserved_percentage=group.reserved_percentage,
+        max_over_subscription_ratio=group.max_over_subscription_ratio,
         flatten_volume_from_snapshot=group.rbd_flatten_volume_from_snapshot,
         max_clone_depth=group.rbd_max_clone_depth,
-        object_size_bytes=chunk_mib * 1024 ** 2,
+        object_size_bytes=group.rbd_store_chunk_size * 1024 ** 2,
         concurrent_flattens=group.rbd_concurrent_flatten_operations,
+        flatten_when=group.flatten_when,
+        deletion_delay_s=(group.deferred_deletion_delay
+                          if group.enable_deferred_deletion else 0),
+        purge_interval_s=group.deferred_deletion_purge_interval,
         enable_clone_optimization=group.enable_clone_optimization,
         clone_upload_flatten=group.clone_upload_flatten,
         registration_timeout_s=group.clone_registration_timeout,
@@ -318,8 +511,45 @@ def _freeze(conf: cfg.ConfigOpts, name: str) -> BackendConfig:
         image_pools=tuple(group.rbd_image_pools),
         upload_store=group.upload_store,
         copy_operations=group.copy_operations,
-        max_volume_bytes=limit * GIB if limit >= 0 else None,
-        flow_connection=group.flow_connection or conf.flow_connection)
+        verify_signatures=group.verify_signatures or verify_signatures,
+        trusted_certificates=tuple(trusted_certificates),
+        max_volume_bytes=max_volume_bytes,
+        vmdk_allowed_types=tuple(vmdk_allowed_types),
+        may_convert=may_convert,
+        flow_connection=group.flow_connection or flow_connection)
+
+
+def find_unknown(conf: cfg.ConfigOpts, name: str) -> list[sections.Unknown]:
+    """What is written in section *name* and is surely a mistake: a name that
+    begins with ``rbd_`` or is nearly one of ours, and is neither ours nor the
+    stock driver's. Options of Cinder and of others pass.
+
+    :param conf: one that has read its files; need not know our options.
+    """
+    return option_checks.find_unknown(
+        conf, name, [option.name for option in backend_opts])
+
+
+def check_unknown(conf: cfg.ConfigOpts, name: str) -> None:
+    """:param conf: see :func:`find_unknown`.
+    :raises ConfigurationError: says which option, and what may be meant.
+    """
+    unknown = find_unknown(conf, name)
+    if unknown:
+        raise exception.ConfigurationError(
+            f'Backend {name!r}: there is no option '
+            f'{", ".join(map(str, unknown))}.',
+            remedy='Correct or remove it; see the configuration reference.')
+
+
+def check(conf: cfg.ConfigOpts, name: str) -> None:
+    """Refuse what is written in section *name* and has no effect there.
+
+    :param conf: see :func:`find_unknown`.
+    :raises ConfigurationError:
+    """
+    check_unknown(conf, name)
+    option_checks.check_written(conf, name, BACKEND_DEFAULTS)
 
 
 def get_glance_config(conf: cfg.ConfigOpts) -> GlanceConfig:
@@ -339,6 +569,7 @@ def _freeze_glance(conf: cfg.ConfigOpts) -> GlanceConfig:
         endpoint = 'http://' + endpoint
     return GlanceConfig(
         endpoint=endpoint,
+        interface=_catalog_interface(conf.glance_catalog_info),
         region_name=conf[GLANCE_GROUP].region_name,
         retries=conf.glance_num_retries,
         request_timeout_s=conf.glance_request_timeout or 600,
@@ -346,10 +577,22 @@ def _freeze_glance(conf: cfg.ConfigOpts) -> GlanceConfig:
         ca_file=conf.glance_ca_certificates_file)
 
 
+def _catalog_interface(info: str) -> str:
+    """:raises ValueError: *info* is not type:name:interface."""
+    parts = info.split(':')
+    interface = parts[-1].removesuffix('URL')
+    if (len(parts) != 3 or parts[0] != 'image'
+            or interface not in ('public', 'internal', 'admin')):
+        raise ValueError(
+            f'glance_catalog_info {info!r} is not of the form '
+            'image:glance:publicURL (or internalURL, adminURL).')
+    return interface
+
+
 def list_opts() -> Iterable[tuple[str, list[cfg.Opt]]]:
     """The entry point of oslo.config.opts: for the sample file and docs."""
     return [
-        ('DEFAULT', default_opts),
+        ('DEFAULT', default_opts + signature_opts),
         ('backend', backend_opts),
         (SERVICE_USER_GROUP, service_user_opts),
     ]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``make bench``: all cases in one run on a sandbox of its own.
 
-Writes doc/source/benchmarks/main-bench.json and its plot. Figures are those
-of the machine it ran on; the ratios are what counts.
+Writes doc/source/benchmarks/main-bench.json and cinder-bench.json, and their
+plots. Figures are those of the machine it ran on; the ratios are what counts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pathlib
 import sys
 import tempfile
 
-from tests.benchmark import cases, plots
+from tests.benchmark import cases, cinder_cases, plots
 from volume_rbd.sandbox import Options, Sandbox
 
 TARGET = pathlib.Path(__file__).parents[2] / 'doc/source/benchmarks'
@@ -23,21 +23,35 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--folder', type=pathlib.Path, default=TARGET)
+    parser.add_argument('--suite', choices=('main', 'cinder'),
+                        help='one of them only')
     parser.add_argument('--only', metavar='CASE',
                         help='measure one case anew, keep the others')
     arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    for suite in ('main', 'cinder'):
+        if arguments.suite in (None, suite):
+            _measure(suite, arguments)
+
+
+def _measure(suite: str, arguments: argparse.Namespace) -> None:
+    with_cinder = suite == 'cinder'
+    options = Options(secure_hash=False, cinder=with_cinder,
+                      # The stock driver does not upload without.
+                      etc_ceph=with_cinder)
     with tempfile.TemporaryDirectory(prefix='volume-rbd-bench-') as base, \
-            Sandbox('bench', base, options=Options(secure_hash=False),
+            Sandbox('bench', base, options=options,
                     report=lambda line: print(line, file=sys.stderr)
                     ) as sandbox:
-        report = cases.Bench(sandbox, arguments.rounds).run(arguments.only)
+        bench = (cinder_cases.CinderBench if with_cinder else cases.Bench)
+        report = bench(sandbox, arguments.rounds).run(arguments.only)
     report['machine'] = cases.describe_machine()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    path = arguments.folder / 'main-bench.json'
-    if arguments.only:
+    path = arguments.folder / f'{suite}-bench.json'
+    if arguments.only and path.exists():
         report = json.loads(path.read_text()) | report
     path.write_text(json.dumps(report, indent=2) + '\n')
-    plots.draw(report, arguments.folder / 'main-bench.png')
+    draw = plots.draw_cinder if with_cinder else plots.draw
+    draw(report, arguments.folder / f'{suite}-bench.png')
 
 
 if __name__ == '__main__':

@@ -40,6 +40,24 @@ def draw(report: dict[str, Any], path: pathlib.Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def draw_cinder(report: dict[str, Any], path: pathlib.Path) -> None:
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.8),
+                                layout='constrained')
+    tables = (
+        ('Upload to image, full volume', 'cinder_upload',
+         lambda case: case['seconds']),
+        ('Everyday operations', 'cinder_rows', lambda case: case['seconds']),
+        ('Delete returns', 'cinder_delete', lambda case: case['seconds']))
+    for place, (title, case, get) in zip(axes, tables, strict=True):
+        rows = get(report[case])
+        _pairs(place, title, {name: row['on'] for name, row in rows.items()},
+               {name: row['stock'] for name, row in rows.items()},
+               'stock driver')
+        place.tick_params(axis='x', labelsize=8)
+        place.spines[['top', 'right']].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
 def _pairs(axes: Any, title: str, ours: dict[str, float],
            floor: dict[str, float], floor_label: str) -> None:
     names = list(ours)
@@ -51,7 +69,8 @@ def _pairs(axes: Any, title: str, ours: dict[str, float],
              label=floor_label)
     axes.set_xticks(list(places),
                     [name.replace(' GiB ', ' GiB\n').replace(
-                        ' TiB ', ' TiB\n') for name in names])
+                        ' TiB ', ' TiB\n').replace(
+                        'create from', 'create\nfrom') for name in names])
     axes.set_title(title)
     axes.set_ylabel('seconds')
     axes.margins(y=0.25)

@@ -161,6 +161,9 @@ class Ceph:
         for entry in pool.trash():
             if entry.name.startswith(self._prefix):
                 pool.trash_restore(entry.id, entry.name)
+        for group in pool.groups():
+            if group.startswith(self._prefix):
+                pool.remove_group(group)
         for summary in pool.images():
             if not summary.name.startswith(self._prefix):
                 continue
@@ -174,6 +177,8 @@ class Ceph:
 
 
 def _remove_snapshots(image: Image) -> None:
+    for part in image.group_snapshots():
+        image.remove_snapshot_by_id(part.id)
     for snapshot in image.snapshots():
         with contextlib.suppress(exception.Conflict):
             if snapshot.in_trash:

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from volume_rbd import exception
+from volume_rbd.ceph import interface
 
 MIB = 1024 ** 2
 
@@ -200,6 +201,26 @@ def test_watchers_are_the_others_who_have_it_open_for_writing(ceph):
             assert reader.watchers() == [ceph.cluster.address]
 
 
+def test_a_writer_that_is_fenced_is_shut_out_at_once(ceph):
+    name = ceph.new()
+    other = ceph.world.cluster('cinder', private=True)
+
+    with ceph.volumes.open(name) as image:
+        assert not image.fence_writer()
+        with contextlib.suppress(exception.ClusterUnavailable), \
+                other.pool('volumes').open(name) as theirs:
+            theirs.write(b'theirs', 0)
+            assert image.fence_writer()
+            assert image.watchers() == []
+            with pytest.raises(exception.ClusterUnavailable):
+                theirs.write(b'late', 0)
+        image.write(b'ours', 6)
+
+    with ceph.volumes.open(name) as image:
+        assert image.read(0, 10) == b'theirsours'
+    ceph.volumes.remove(name)
+
+
 def test_a_closed_image_cannot_be_used(ceph):
     with ceph.volumes.open(ceph.new()) as image:
         pass
@@ -291,3 +312,144 @@ def test_a_trashed_image_with_snapshots_stays(ceph):
 def test_an_unknown_image_cannot_be_trashed(ceph):
     with pytest.raises(exception.ImageNotFound):
         ceph.volumes.trash_move(ceph.name())
+
+
+# -- features -----------------------------------------------------------------
+
+SHAREABLE = interface.CLONE_FEATURES & ~(
+    interface.EXCLUSIVE_LOCK | interface.OBJECT_MAP | interface.FAST_DIFF)
+DROPPED = interface.CLONE_FEATURES & ~SHAREABLE
+
+
+def _with_snapshots(ceph):
+    """A volume with all features, data and two snapshots."""
+    name = ceph.new(features=interface.CLONE_FEATURES)
+    with ceph.volumes.open(name) as image:
+        image.write(b'one', 0)
+        image.create_snapshot('first')
+        image.write(b'two', 2 * MIB)
+        image.create_snapshot('second')
+    return name
+
+
+def _data(image):
+    return [(extent.offset, extent.length) for extent in image.extents()
+            if extent.exists]
+
+
+def test_features_are_turned_off_and_on_again(ceph):
+    name = _with_snapshots(ceph)
+    with ceph.volumes.open(name) as image:
+        assert image.has_valid_object_map
+
+        image.update_features(DROPPED, False)
+
+        assert image.features == SHAREABLE
+        assert not image.has_valid_object_map
+        image.write(b'three', 4 * MIB)
+
+        image.update_features(DROPPED, True)
+
+        assert image.features == interface.CLONE_FEATURES
+        assert image.read(4 * MIB, 5) == b'three'
+
+
+def test_an_object_map_is_not_valid_before_it_is_rebuilt(ceph):
+    name = _with_snapshots(ceph)
+    with ceph.volumes.open(name) as image:
+        image.update_features(DROPPED, False)
+        image.write(b'three', 4 * MIB)
+        image.update_features(DROPPED, True)
+
+        assert not image.has_valid_object_map
+        image.rebuild_object_map()
+
+        assert image.has_valid_object_map
+        assert _data(image) == [(0, MIB), (2 * MIB, MIB), (4 * MIB, MIB)]
+    for snapshot, expected in (('first', [(0, MIB)]),
+                               ('second', [(0, MIB), (2 * MIB, MIB)])):
+        with ceph.volumes.open(name, snapshot=snapshot) as image:
+            assert image.has_valid_object_map
+            assert _data(image) == expected
+
+
+def test_the_object_map_of_a_removed_snapshot_is_rebuilt_too(ceph):
+    parent = ceph.new_parent()
+    clone = ceph.new_clone(parent)
+    with ceph.volumes.open(parent.image) as image:
+        image.remove_snapshot(parent.snapshot)
+        image.update_features(DROPPED, False)
+        image.update_features(DROPPED, True)
+        image.rebuild_object_map()
+
+        assert image.has_valid_object_map
+    with ceph.images.open(clone, read_only=True) as image:
+        assert image.read(0, 6) == b'parent'
+
+
+def test_to_rebuild_without_an_object_map_does_nothing(ceph):
+    with ceph.volumes.open(ceph.new(features=interface.LAYERING)) as image:
+        image.rebuild_object_map()
+
+        assert not image.has_valid_object_map
+
+
+def test_turning_features_on_or_off_twice_is_no_error(ceph):
+    with ceph.volumes.open(_with_snapshots(ceph)) as image:
+        for is_enabled in (False, False, True, True):
+            image.update_features(DROPPED, is_enabled)
+
+        assert image.features == interface.CLONE_FEATURES
+
+
+@pytest.mark.parametrize(('features', 'is_enabled'), [
+    (interface.EXCLUSIVE_LOCK, False), (interface.DEEP_FLATTEN, True)])
+def test_features_that_cannot_be_changed_are_refused(
+        ceph, features, is_enabled):
+    name = ceph.new(
+        features=interface.CLONE_FEATURES & ~interface.DEEP_FLATTEN)
+    with ceph.volumes.open(name) as image:
+        before = image.features
+        with pytest.raises(exception.InvalidInput):
+            image.update_features(features, is_enabled)
+
+        assert image.features == before
+
+
+# -- other names for snapshots ------------------------------------------------
+
+def test_a_renamed_snapshot_keeps_its_id_and_its_protection(ceph):
+    with ceph.volumes.open(_with_snapshots(ceph)) as image:
+        image.protect_snapshot('first')
+        before = image.find_snapshot('first')
+
+        image.rename_snapshot('first', 'other')
+
+        assert image.find_snapshot('first') is None
+        after = image.find_snapshot('other')
+        assert (after.id, after.is_protected) == (before.id, True)
+
+
+@pytest.mark.parametrize('clone_format', [1, 2])
+def test_a_snapshot_with_clones_can_be_renamed(ceph, clone_format):
+    cluster = ceph.world.cluster(clone_format=clone_format)
+    parent = ceph.new_parent()
+    clone = ceph.new_clone(parent, cluster.pool('images'))
+
+    with ceph.volumes.open(parent.image) as image:
+        image.rename_snapshot(parent.snapshot, 'other')
+
+    with ceph.images.open(clone, read_only=True) as image:
+        assert image.read(0, 6) == b'parent'
+        assert image.parent.snapshot == 'other'
+
+
+def test_a_taken_or_a_missing_name_of_a_snapshot_is_told(ceph):
+    with ceph.volumes.open(_with_snapshots(ceph)) as image:
+        with pytest.raises(exception.SnapshotExists):
+            image.rename_snapshot('first', 'second')
+        with pytest.raises(exception.SnapshotNotFound):
+            image.rename_snapshot('nope', 'third')
+
+        assert [found.name for found in image.snapshots()] == [
+            'first', 'second']

@@ -217,3 +217,58 @@ def test_who_may_only_read_opens_read_only(ceph):
                        lambda: image.resize(16 * MIB)):
             with pytest.raises(exception.NotSupported):
                 action()
+
+
+# -- sizes --------------------------------------------------------------------
+
+def _id(pool, name):
+    with pool.open(name, read_only=True) as image:
+        return image.id
+
+
+def test_sizes_are_told_without_opening_anything(ceph):
+    names = [ceph.new(size_bytes=number * MIB) for number in range(1, 80)]
+    ids = {image.name: image.id for image in ceph.volumes.images()}
+
+    sizes = ceph.volumes.sizes(ids[name] for name in names)
+
+    assert sizes == {ids[name]: number * MIB
+                     for number, name in enumerate(names, 1)}
+
+
+def test_a_size_is_the_one_of_now_and_not_of_a_snapshot(ceph):
+    parent = ceph.new_parent(size_bytes=2 * MIB)
+    with ceph.volumes.open(parent.image) as image:
+        image.resize(5 * MIB)
+        assert ceph.volumes.sizes([image.id]) == {image.id: 5 * MIB}
+
+
+def test_images_that_are_not_there_have_no_size(ceph):
+    name = ceph.new()
+    image_id = _id(ceph.volumes, name)
+
+    assert ceph.volumes.sizes([]) == {}
+    assert ceph.images.sizes([image_id]) == {}
+    assert ceph.volumes.sizes(['0123456789ab', image_id]) == {
+        image_id: 8 * MIB}
+
+
+def test_an_image_in_the_trash_has_its_size(ceph):
+    name = ceph.new()
+    image_id = _id(ceph.volumes, name)
+    ceph.volumes.trash_move(name)
+
+    assert ceph.volumes.sizes([image_id]) == {image_id: 8 * MIB}
+
+
+def test_sizes_of_a_pool_that_may_not_be_read_are_not_told(ceph):
+    pool = ceph.world.cluster('glance').pool('vms')
+
+    with pytest.raises(exception.CephPermissionDenied):
+        pool.sizes(['0123456789ab'])
+
+
+def test_the_cluster_is_not_smaller_than_what_is_left_in_it(ceph):
+    usage = ceph.volumes.usage()
+
+    assert usage.cluster_bytes >= usage.max_available_bytes > 0

@@ -49,6 +49,9 @@ class FakeCeph:
         self.clone_format = 2
         self.disks: dict[str, Disk] = {}
         self.blocklist: set[str] = set()
+        #: Name to pool; their members are gone as soon as they are made.
+        self.groups: dict[str, str] = {}
+        self.pool_metadata: dict[str, dict[str, str]] = {}
         self.lock = threading.RLock()
         self._number = 0
         self._faults: dict[str, list[BaseException]] = {}

@@ -37,6 +37,7 @@ class Snap:
     link: Link | None
     is_protected: bool = False
     in_trash: bool = False
+    group: str | None = None
 
 
 @dataclasses.dataclass
@@ -56,6 +57,7 @@ class Disk:
     watchers: list[str] = dataclasses.field(default_factory=list)
     trash: interface.TrashEntry | None = None
     is_half_removed: bool = False
+    has_invalid_object_map: bool = False
 
     def links(self) -> Iterator[Link]:
         views: list[View] = [self, *self.snaps]
@@ -64,11 +66,14 @@ class Disk:
                 yield view.link
 
     def get_snap(self, name: str) -> Snap:
-        for snap in self.snaps:
+        for snap in self.user_snaps():
             if snap.name == name and not snap.in_trash:
                 return snap
         raise exception.SnapshotNotFound(
             f'There is no snapshot {self.pool}/{self.name}@{name}.')
+
+    def user_snaps(self) -> list[Snap]:
+        return [snap for snap in self.snaps if snap.group is None]
 
     def get_snap_by_id(self, number: int) -> Snap:
         for snap in self.snaps:
@@ -100,6 +105,20 @@ class Disk:
             self.blocks[number] = (
                 old[:start] + part + old[start + len(part):])
             at += len(part)
+
+
+    def write_zeroes(self, offset: int, length: int) -> None:
+        """Whole blocks go; parts of one are overwritten with zeros."""
+        at, end = offset, offset + length
+        while at < end:
+            number, start = divmod(at, BLOCK)
+            count = min(BLOCK - start, end - at)
+            has_parent = self.link and number * BLOCK < self.link.overlap
+            if count == BLOCK and not has_parent:
+                self.blocks.pop(number, None)
+            elif number in self.blocks or has_parent:
+                self.write(bytes(count), at)
+            at += count
 
 
 View = Disk | Snap

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None] | None
 
+_NEED_LOCK = (interface.OBJECT_MAP | interface.FAST_DIFF
+              | interface.JOURNALING)
+
 
 class FakeCompletion:
     """Done when it is made; says so only when it is waited for."""
@@ -49,7 +52,7 @@ class FakeImage:
     def close(self) -> None:
         with self._lock:
             self._is_open = False
-            if not self._read_only:
+            if not self._read_only and self._address in self._disk.watchers:
                 self._disk.watchers.remove(self._address)
 
     # -- helpers -----------------------------------------------------------
@@ -97,6 +100,11 @@ class FakeImage:
         return self._disk.features
 
     @property
+    def has_valid_object_map(self) -> bool:
+        return bool(self._disk.features & interface.OBJECT_MAP
+                    and not self._disk.has_invalid_object_map)
+
+    @property
     def is_clone_v2(self) -> bool:
         return any(link.is_format_2 for link in self._disk.links())
 
@@ -138,6 +146,27 @@ class FakeImage:
                     ceph_disk.flatten(snap)
             self._server.detached(self._cluster.user, links)
 
+    def update_features(self, features: int, is_enabled: bool) -> None:
+        with self._lock:
+            self._begin('update_features', writes=True)
+            disk = self._disk
+            wanted = (disk.features | features if is_enabled
+                      else disk.features & ~features)
+            lacks_lock = not wanted & interface.EXCLUSIVE_LOCK
+            new = wanted & ~disk.features
+            if (lacks_lock and wanted & _NEED_LOCK) or (
+                    new & interface.DEEP_FLATTEN):
+                raise exception.InvalidInput(
+                    f'{self.spec} cannot have the features {wanted}.')
+            if new & interface.OBJECT_MAP:
+                disk.has_invalid_object_map = True
+            disk.features = wanted
+
+    def rebuild_object_map(self) -> None:
+        with self._lock:
+            self._begin('rebuild_object_map', writes=True)
+            self._disk.has_invalid_object_map = False
+
     # -- metadata ----------------------------------------------------------
     def metadata(self) -> Mapping[str, str]:
         with self._lock:
@@ -160,7 +189,15 @@ class FakeImage:
             self._begin('snapshots')
             return [interface.SnapshotInfo(
                 snap.id, snap.name, snap.size, snap.is_protected,
-                snap.in_trash) for snap in self._disk.snaps]
+                snap.in_trash) for snap in self._disk.user_snaps()]
+
+    def group_snapshots(self) -> list[interface.GroupSnapshotInfo]:
+        with self._lock:
+            self._begin('group_snapshots')
+            return [interface.GroupSnapshotInfo(
+                snap.id, snap.size,
+                snap.group if snap.group in self._server.groups else '')
+                for snap in self._disk.snaps if snap.group is not None]
 
     def find_snapshot(self, name: str) -> interface.SnapshotInfo | None:
         return next((snap for snap in self.snapshots()
@@ -207,6 +244,16 @@ class FakeImage:
         self._disk.snaps.remove(snap)
         if snap.link is not None:
             self._server.detached(self._cluster.user, [snap.link])
+
+    def rename_snapshot(self, name: str, new_name: str) -> None:
+        with self._lock:
+            self._begin('rename_snapshot', writes=True)
+            snap = self._disk.get_snap(name)
+            if any(other.name == new_name and not other.in_trash
+                   for other in self._disk.snaps):
+                raise exception.SnapshotExists(
+                    f'{self.spec}@{new_name} exists.')
+            snap.name = new_name
 
     def protect_snapshot(self, name: str) -> None:
         with self._lock:
@@ -259,6 +306,15 @@ class FakeImage:
                 found.remove(self._address)
             return found
 
+    def fence_writer(self) -> bool:
+        with self._lock:
+            self._begin('fence_writer', writes=True)
+            others = {address for address in self._disk.watchers
+                      if address != self._address}
+            self._server.blocklist |= others
+            self._disk.watchers = [self._address]
+            return bool(others)
+
     # -- bytes -------------------------------------------------------------
     def read(self, offset: int, length: int) -> bytes:
         with self._lock:
@@ -287,6 +343,15 @@ class FakeImage:
         except exception.VolumeRBDError as error:
             return FakeCompletion(None, error)
 
+    def aio_write_zeroes(self, offset: int, length: int) -> FakeCompletion:
+        self._check_range(offset, length)
+
+        def write_zeroes() -> None:
+            with self._lock:
+                self._begin('write_zeroes', writes=True)
+                self._disk.write_zeroes(offset, length)
+        return self._complete(write_zeroes)
+
     def flush(self) -> None:
         with self._lock:
             self._begin('flush')
@@ -302,3 +367,20 @@ class FakeImage:
             unit = self._disk.object_size if has_map else ceph_disk.BLOCK
             return iter(list(ceph_disk.extents(
                 self._view, unit, offset, offset + length)))
+
+    def changes(self, since: str) -> Iterator[model.Extent]:
+        with self._lock:
+            self._begin('changes')
+            before = self._disk.get_snap(since)
+            unit = self._disk.object_size
+            numbers = {number * ceph_disk.BLOCK // unit for view in (
+                before, self._view) for number in ceph_disk.block_numbers(
+                    view) if ceph_disk.read_block(before, number)
+                != ceph_disk.read_block(self._view, number)}
+            has_data = {number * ceph_disk.BLOCK // unit
+                        for number in ceph_disk.block_numbers(self._view)}
+            size = self._view.size
+            return iter([model.Extent(
+                number * unit, min(unit, size - number * unit),
+                number in has_data) for number in sorted(numbers)
+                if number * unit < size])

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tests.fakes.ceph_disk import Disk, Link, Snap
@@ -87,6 +87,26 @@ class FakePool:
         return any(disk.name == name
                    for disk in self._disks(trashed=False))
 
+    def sizes(self, image_ids: Iterable[str]) -> dict[str, int]:
+        with self._doing('sizes'):
+            known = self._server.disks
+            return {number: known[number].size for number in image_ids
+                    if number in known
+                    and known[number].pool == self._name}
+
+    def metadata(self) -> dict[str, str]:
+        with self._doing('pool_metadata'):
+            return dict(self._server.pool_metadata.get(self._name, {}))
+
+    def set_metadata(self, key: str, value: str) -> None:
+        with self._doing('set_pool_metadata', 'w'):
+            self._server.pool_metadata.setdefault(
+                self._name, {})[key] = value
+
+    def remove_metadata(self, key: str) -> None:
+        with self._doing('remove_pool_metadata', 'w'):
+            self._server.pool_metadata.get(self._name, {}).pop(key, None)
+
     def usage(self) -> interface.PoolUsage:
         # df is the monitors' to give; no caps on the pool are needed.
         with self._lock:
@@ -101,7 +121,8 @@ class FakePool:
             quota = self._server.quotas.get(self._name)
             if quota is not None:
                 free = min(free, max(quota - stored[self._name], 0))
-            return interface.PoolUsage(stored[self._name], free, quota)
+            return interface.PoolUsage(stored[self._name], free, quota,
+                                       self._server.capacity_bytes)
 
     # -- open --------------------------------------------------------------
     @contextlib.contextmanager
@@ -162,7 +183,7 @@ class FakePool:
         self._server.disks[disk.id] = disk
 
     def clone(self, parent: model.SnapSpec, name: str, *,
-              features: int = interface.CLONE_FEATURES) -> bool:
+              features: int = interface.CLONE_FEATURES) -> None:
         with self._doing('clone', 'w'):
             self._cluster.check_caps(parent.pool, 'r')
             pool = FakePool(self._cluster, parent.pool)
@@ -180,7 +201,6 @@ class FakePool:
                 self._name, name, '', snap.size, source.object_size,
                 features, metadata=dict(source.metadata),
                 link=Link(source, snap, snap.size, is_format_2)))
-            return is_format_2
 
     def remove(self, name: str,
                on_progress: Callable[[int, int], None] | None = None
@@ -224,6 +244,11 @@ class FakePool:
             return [disk.trash for disk in self._disks(trashed=True)
                     if disk.trash is not None]
 
+    def find_trashed(self, image_id: str) -> interface.TrashEntry | None:
+        with self._doing('find_trashed'):
+            return next((disk.trash for disk in self._disks(trashed=True)
+                         if disk.id == image_id), None)
+
     def trash_move(self, name: str, delay_s: int = 0) -> None:
         with self._doing('trash_move', 'w'):
             disk = self._get(name)
@@ -231,8 +256,14 @@ class FakePool:
             disk.trash = interface.TrashEntry(
                 disk.id, name, now, now + delay_s)
 
-    def trash_remove(self, image_id: str, *, force: bool = False) -> None:
+    def trash_remove(self, image_id: str, *, force: bool = False,
+                     on_progress: Callable[[int, int], None] | None = None
+                     ) -> None:
         with self._doing('trash_remove', 'w'):
+            self._get_trashed(image_id)
+        if on_progress is not None:
+            on_progress(0, 1)
+        with self._lock:
             disk = self._get_trashed(image_id)
             assert disk.trash is not None
             if disk.trash.deferred_until > time.time() and not force:
@@ -245,3 +276,26 @@ class FakePool:
             disk = self._get_trashed(image_id)
             self._check_free(name)
             disk.name, disk.trash = name, None
+
+    # -- groups ------------------------------------------------------------
+    def groups(self) -> list[str]:
+        with self._doing('groups'):
+            return sorted(group for group, pool in self._server.groups.items()
+                          if pool == self._name)
+
+    def snapshot_group(self, group_name: str, images: Sequence[str]) -> None:
+        with self._doing('snapshot_group', 'w'):
+            if group_name in self._server.groups:
+                raise exception.Conflict(
+                    f'There is an RBD group {group_name} already.')
+            disks = [self._get(name) for name in images]
+            self._server.groups[group_name] = self._name
+            for disk in disks:
+                number = self._server.next_number()
+                disk.snaps.append(Snap(
+                    number, f'.group.{number}', disk.size, dict(disk.blocks),
+                    disk.link, group=group_name))
+
+    def remove_group(self, group_name: str) -> None:
+        with self._doing('remove_group', 'w'):
+            self._server.groups.pop(group_name, None)

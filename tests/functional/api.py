@@ -128,6 +128,12 @@ class GlanceAPI:
             'value': {'url': url, 'metadata': {}}}],
             headers={'Content-Type': _PATCH})
 
+    def set_properties(self, image_id: str, values: dict[str, str]) -> None:
+        self._do('PATCH', f'/images/{image_id}',
+                 headers={'Content-Type': _PATCH},
+                 json=[{'op': 'add', 'path': f'/{key}', 'value': value}
+                       for key, value in values.items()])
+
     def locations(self, image_id: str) -> list[str]:
         """For admin and service only."""
         return [row['url'] for row in self._do(

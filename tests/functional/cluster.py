@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,32 @@ class Cluster:
             if protect:
                 image.protect_snap(snapshot)
 
-    def clone(self, parent: tuple[str, str, str], pool: str, name: str
-              ) -> None:
-        self._rbd.RBD().clone(self.ioctx(parent[0]), parent[1], parent[2],
-                              self.ioctx(pool), name)
+    def clone(self, parent: tuple[str, str, str], pool: str, name: str, *,
+              clone_format: int = 2) -> None:
+        # Only the configuration of a connection says the format.
+        handle = self._handle
+        if clone_format == 1:
+            handle = bindings.rados().Rados(
+                name='client.admin', conffile=self.conf,
+                conf={'rbd_default_clone_format': '1'})
+            handle.connect()
+        try:
+            with handle.open_ioctx(parent[0]) as source, \
+                    handle.open_ioctx(pool) as target:
+                self._rbd.RBD().clone(source, parent[1], parent[2], target,
+                                      name)
+        finally:
+            if handle is not self._handle:
+                handle.shutdown()
+
+    def rename(self, pool: str, name: str, new_name: str) -> None:
+        self._rbd.RBD().rename(self.ioctx(pool), name, new_name)
+
+    def move_to_trash(self, pool: str, name: str) -> None:
+        self._rbd.RBD().trash_move(self.ioctx(pool), name, 0)
+
+    def restore(self, pool: str, image_id: str, name: str) -> None:
+        self._rbd.RBD().trash_restore(self.ioctx(pool), image_id, name)
 
     def size(self, pool: str, name: str) -> int:
         with self.open(pool, name, read_only=True) as image:
@@ -164,6 +186,8 @@ class Cluster:
                 with self._rbd.Image(self.ioctx(pool), read_only=True,
                                      image_id=entry['id']) as image:
                     lines |= _describe(f'{pool} trash', entry['name'], image)
+            lines |= {f'{pool} group: {name}' for name in
+                      self._rbd.RBD().group_list(self.ioctx(pool))}
             lines |= {f'{pool} object: {name}'
                       for name in self._objects(pool)}
         return lines
@@ -176,7 +200,8 @@ class Cluster:
             # Bookkeeping of the pool; stays once it was needed.
             if item.key in ('rbd_directory', 'rbd_info', 'rbd_trash',
                             'rbd_trash_purge_schedule', 'rbd_mirroring',
-                            'rbd_task', 'rbd_mirror_snapshot_schedule'):
+                            'rbd_task', 'rbd_mirror_snapshot_schedule',
+                            'rbd_group_directory'):
                 continue
             if (item.key == 'rbd_children'
                     and not self._omap_keys(ioctx, item.key)):
@@ -196,10 +221,10 @@ class Cluster:
             ioctx.operate_read_op(operation, name)
             return [key for key, _ in values]
 
-    def scrub(self, keep: set[str]) -> None:
+    def scrub(self, keep: set[str], pools: Sequence[str] = POOLS) -> None:
         """Remove by force what *keep* (lines of :meth:`describe`) lacks."""
         for _ in range(8):
-            for pool in POOLS:
+            for pool in pools:
                 for name in self.names(pool):
                     if f'{pool}: {name}' not in keep:
                         self._destroy(pool, name=name)

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import itertools
 import subprocess
+import time
 from collections.abc import Callable
 from concurrent import futures
+from typing import Any
 
 import pytest
 
 from tests.functional import content
 from tests.functional.content import MIB
-from tests.functional.house import House
+from tests.functional.house import PROGRAM, House
 from volume_rbd import model
 
 DATA = content.sparse_bytes(5 * MIB)
@@ -58,6 +60,8 @@ def delete(house: House, chain: dict[str, str], what: str) -> None:
         house.member.delete(chain['image'])
     else:
         house.driver().volumes.delete(chain[what])
+        # Until it is gone for good, Glance minds a clone of format 1.
+        house.driver().reclaimer.wait()
 
 
 @pytest.mark.parametrize('order', ORDERS)
@@ -106,6 +110,7 @@ def test_the_seeds_second_case_delete_volume_then_create_then_delete_image(
     assert house.cluster.digest('volumes', made) == DIGEST
     # The last one to go takes what it kept alive along.
     house.driver().volumes.delete(made)
+    house.driver().reclaimer.wait()
     assert house.cluster.trash('volumes') == []
     assert house.cluster.trash('images') == []
 
@@ -167,6 +172,7 @@ def test_an_image_deleted_while_it_is_cloned_many_times(
         for name in made:
             assert house.cluster.digest('volumes', name) == DIGEST
             house.driver().volumes.delete(name)
+        house.driver().reclaimer.wait()
         assert house.cluster.trash('images') == []
 
 
@@ -200,6 +206,139 @@ def test_reclaim_by_command_lists_first_and_removes_with_yes(
         removed = house.run_json('reclaim', '--yes')
         assert [row['state'] for row in removed] == ['removed']
         assert house.run_json('reclaim') == []
+
+
+# -- through the trash --------------------------------------------------------
+
+def _fill(house: House, volume: str, size_bytes: int) -> None:
+    data = b'x' * (4 * MIB)
+    with house.cluster.open('volumes', volume) as image:
+        flying: list[Any] = []
+        for offset in range(0, size_bytes, len(data)):
+            flying.append(image.aio_write(data, offset, lambda *_: None))
+            if len(flying) > 16:
+                flying.pop(0).wait_for_complete_and_cb()
+        for completion in flying:
+            completion.wait_for_complete_and_cb()
+
+
+@pytest.mark.parametrize(('size_bytes', 'is_full'), [
+    (2 * content.GIB, True), (1024 * content.GIB, False)])
+def test_a_large_volume_is_gone_in_well_under_a_second(
+        house: House, size_bytes: int, is_full: bool) -> None:
+    with house.nothing_changes():
+        volume = house.volume(b'', size_bytes)
+        if is_full:
+            _fill(house, volume, size_bytes)
+        started = time.monotonic()
+        house.driver().volumes.delete(volume)
+        assert time.monotonic() - started < 1
+        assert house.cluster.names('volumes') == []
+        house.driver().reclaimer.wait()
+
+
+def test_a_removal_that_was_killed_is_finished_later(house: House) -> None:
+    with house.nothing_changes():
+        volume = house.volume(b'', content.GIB)
+        _fill(house, volume, content.GIB)
+        process = subprocess.Popen(
+            [PROGRAM, 'delete', volume], env=house.environ(),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while volume in house.cluster.names('volumes'):
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        driver = house.driver()
+        # The watch of a client that was killed lasts half a minute.
+        deadline = time.monotonic() + 60
+        while house.cluster.trash('volumes'):
+            assert time.monotonic() < deadline, 'it is still in the trash'
+            driver.reclaimer.purge_due()
+            time.sleep(1)
+
+
+def test_with_deferral_a_volume_can_be_brought_back(house: House) -> None:
+    driver = house.driver('ceph', ceph={'enable_deferred_deletion': True,
+                                        'deferred_deletion_delay': 3})
+    volume = house.volume(DATA, 8 * MIB)
+    assert driver.volumes.delete(volume).is_trashed
+    driver.reclaimer.purge_due()
+    [entry] = house.cluster.trash('volumes')
+    house.cluster.restore('volumes', entry['id'], volume)
+    assert house.cluster.digest('volumes', volume) == DIGEST
+
+    driver.volumes.delete(volume)
+    time.sleep(4.2)
+    assert [item.name for item in driver.reclaimer.purge_due()] == [volume]
+    assert house.cluster.trash('volumes') == []
+
+
+def test_what_others_have_in_the_trash_stays_there(house: House) -> None:
+    theirs = house.volume(DATA, 8 * MIB)
+    house.cluster.move_to_trash('volumes', theirs)
+    house.driver().reclaimer.purge_due()
+    house.purge()
+    [entry] = house.cluster.trash('volumes')
+    house.cluster.restore('volumes', entry['id'], theirs)
+
+
+# -- what the stock driver leaves ---------------------------------------------
+
+class Stock:
+    """What the stock driver does, call for call, with its clone format."""
+
+    def __init__(self, house: House, clone_format: int) -> None:
+        self.cluster = house.cluster
+        self.house = house
+        self.clone_format = clone_format
+
+    def clone(self, source: str, name: str) -> None:
+        snapshot = f'{name}.clone_snap'
+        self.cluster.take_snapshot('volumes', source, snapshot, protect=True)
+        self.cluster.clone(('volumes', source, snapshot), 'volumes', name,
+                           clone_format=self.clone_format)
+
+    def delete(self, name: str) -> None:
+        self.cluster.rename('volumes', name, f'{name}.deleted')
+
+
+@pytest.mark.parametrize('clone_format', [1, 2])
+def test_clones_of_the_stock_driver_go_without_a_trace(
+        house: House, clone_format: int) -> None:
+    with house.nothing_changes():
+        stock = Stock(house, clone_format)
+        source = house.volume(DATA, 8 * MIB)
+        one, two, three = (f'{source}-{number}' for number in (1, 2, 3))
+        stock.clone(source, one)
+        stock.clone(source, two)
+        stock.clone(two, three)
+        driver = house.driver()
+
+        driver.volumes.delete(one)
+        driver.reclaimer.wait()
+        assert house.cluster.snapshots('volumes', source) == [
+            f'{two}.clone_snap']
+        # One is deleted by us, the other had been by the stock driver.
+        stock.delete(two)
+        assert driver.volumes.delete(source).is_trashed
+        driver.reclaimer.wait()
+        assert house.cluster.digest('volumes', three) == DIGEST
+        driver.volumes.delete(three)
+        driver.reclaimer.wait()
+
+
+@pytest.mark.parametrize('clone_format', [1, 2])
+def test_a_snapshot_of_the_stock_driver_is_deleted_with_clones(
+        house: House, clone_format: int) -> None:
+    source = house.volume(DATA, 8 * MIB)
+    house.cluster.take_snapshot('volumes', source, 'snapshot-1',
+                                protect=True)
+    clone = f'{source}-clone'
+    house.cluster.clone(('volumes', source, 'snapshot-1'), 'volumes', clone,
+                        clone_format=clone_format)
+    house.driver().snapshots.delete(source, 'snapshot-1')
+    assert house.cluster.snapshots('volumes', source) == []
+    assert house.cluster.digest('volumes', clone) == DIGEST
 
 
 # -- clones of format 1 -------------------------------------------------------

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hypothesis
 import pytest
 
-from volume_rbd.flows import upload_to_image
+from volume_rbd.flows import sending
 
 # No deadline: a busy machine is no failure.
 hypothesis.settings.register_profile(
@@ -17,4 +17,4 @@ hypothesis.settings.load_profile('unit')
 @pytest.fixture(autouse=True)
 def glance_begins_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one in memory needs no time to notice a broken transfer."""
-    monkeypatch.setattr(upload_to_image, '_BEGUN_AFTER_S', 0)
+    monkeypatch.setattr(sending, '_BEGUN_AFTER_S', 0)

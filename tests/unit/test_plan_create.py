@@ -97,10 +97,54 @@ def test_a_release_with_copy_will_copy_first(change: dict[str, Any],
     assert decided.ruled_out == (plan.Choice(Strategy.CLONE, reason),)
 
 
-CONVERTED: list[tuple[dict[str, Any], Reason, str]] = [
-    ({'image_disk_format': 'qcow2'}, Reason.NOT_RAW, 'disk_format qcow2'),
+CONVERTED = ['qcow2', 'vmdk', 'vhd', 'vhdx', 'vdi', 'iso', 'ploop']
+HERE = model.SnapSpec('images', IMAGE_ID, 'snap')
+
+
+@pytest.mark.parametrize('disk_format', CONVERTED)
+def test_a_disk_in_a_format_is_converted_straight_from_its_pool(
+        disk_format: str) -> None:
+    decided = plan.plan_create(create_facts(image_disk_format=disk_format))
+    detail = f'disk_format {disk_format}'
+    assert decided.choices == (
+        plan.Choice(Strategy.CONVERT, Reason.NOT_RAW, detail),)
+    assert decided.ruled_out == (
+        plan.Choice(Strategy.CLONE, Reason.NOT_RAW, detail),)
+    assert decided.source == HERE
+    assert decided.sentence.endswith(f' ({detail}).')
+
+
+@pytest.mark.parametrize('places', [
+    (), (NOWHERE,), (BROKEN,),
+    *((place(problem=problem),) for problem in (
+        Reason.OTHER_CLUSTER, Reason.FOREIGN_LOCATION,
+        Reason.MISSING_SNAPSHOT, Reason.SNAPSHOT_DENIED))])
+def test_a_disk_in_a_format_elsewhere_comes_through_glance(
+        places: tuple[plan.LocationFacts, ...]) -> None:
+    decided = plan.plan_create(create_facts(image_disk_format='qcow2',
+                                            locations=places))
+    assert decided.strategy is Strategy.CONVERT
+    assert decided.source is None
+
+
+@pytest.mark.parametrize('change', [
+    {'max_clone_depth': 0}, {'flatten_wanted': True},
+    {'locations': (place(depth=9),)}])
+def test_policy_about_clones_does_not_matter_for_a_conversion(
+        change: dict[str, Any]) -> None:
+    decided = plan.plan_create(create_facts(image_disk_format='qcow2',
+                                            **change))
+    assert decided.source == HERE
+
+
+#: What nothing of ours can make a disk of.
+REFUSED: list[tuple[dict[str, Any], Reason, str]] = [
     ({'image_disk_format': None}, Reason.NOT_RAW, 'disk_format None'),
     ({'image_disk_format': 'luks'}, Reason.NOT_RAW, 'disk_format luks'),
+    ({'image_disk_format': 'ami'}, Reason.NOT_RAW, 'disk_format ami'),
+    ({'image_disk_format': 'QCOW2'}, Reason.NOT_RAW, 'disk_format QCOW2'),
+    ({'image_disk_format': 'qcow2', 'image_properties': ENCRYPTED},
+     Reason.NOT_RAW, 'disk_format qcow2'),
     ({'image_container_format': 'ova'}, Reason.NOT_BARE,
      'container_format ova'),
     ({'image_container_format': None}, Reason.NOT_BARE,
@@ -108,32 +152,55 @@ CONVERTED: list[tuple[dict[str, Any], Reason, str]] = [
 ]
 
 
-@pytest.mark.parametrize(('change', 'reason', 'detail'), CONVERTED)
-def test_what_needs_a_conversion_is_refused_with_the_way_out(
-        change: dict[str, Any], reason: Reason, detail: str) -> None:
+@pytest.mark.parametrize('built', [plan.BUILT, ALL_STRATEGIES])
+@pytest.mark.parametrize(('change', 'reason', 'detail'), REFUSED)
+def test_what_nothing_can_convert_is_refused_with_the_way_out(
+        change: dict[str, Any], reason: Reason, detail: str,
+        built: frozenset[Strategy]) -> None:
     with pytest.raises(exception.NotSupported) as caught:
-        plan.plan_create(create_facts(**change))
+        plan.plan_create(create_facts(built=built, **change))
     assert plan.SENTENCES[reason][:-1] in caught.value.message
     assert detail in caught.value.message
-    assert 'convert' in caught.value.message
     assert 'qemu-img convert' in caught.value.remedy
 
 
-@pytest.mark.parametrize(('change', 'reason', 'detail'), CONVERTED)
-def test_a_release_with_convert_will_convert(
-        change: dict[str, Any], reason: Reason, detail: str) -> None:
-    decided = plan.plan_create(create_facts(built=ALL_STRATEGIES, **change))
-    assert decided.choices == (
-        plan.Choice(Strategy.CONVERT, reason, detail),)
-    assert decided.sentence.endswith(f' ({detail}).')
+def test_a_conversion_is_refused_where_the_operator_forbids_it() -> None:
+    with pytest.raises(exception.NotSupported,
+                       match='image_conversion_disable'):
+        plan.plan_create(create_facts(image_disk_format='qcow2',
+                                      may_convert=False))
+    assert plan.plan_create(create_facts(
+        may_convert=False)).strategy is Strategy.CLONE
+
+
+@pytest.mark.parametrize(('changes', 'gib', 'is_fixed'), [
+    # the file may be larger than the disk inside
+    ({'image_size_bytes': 3 * GIB, 'image_virtual_size_bytes': GIB}, 1,
+     False),
+    ({'image_size_bytes': 3 * GIB, 'locations': (
+        place(size_bytes=3 * GIB),)}, 1, False),
+    ({'image_virtual_size_bytes': 5 * GIB}, 5, False),
+    ({'image_min_disk_gib': 7}, 7, False),
+    ({'size_bytes': 9 * GIB}, 9, True),
+])
+def test_a_converted_volume_has_the_size_of_the_disk_inside(
+        changes: dict[str, Any], gib: int, is_fixed: bool) -> None:
+    decided = plan.plan_create(create_facts(image_disk_format='qcow2',
+                                            **changes))
+    assert decided.size_bytes == gib * GIB
+    assert decided.is_size_fixed is is_fixed
+
+
+def test_an_iso_is_as_large_as_its_file() -> None:
+    decided = plan.plan_create(create_facts(
+        image_disk_format='iso', image_size_bytes=3 * GIB))
+    assert decided.size_bytes == 3 * GIB
 
 
 # -- what comes first ---------------------------------------------------------
 
 #: Each obstacle, the one that is told first being first.
 OBSTACLES: list[tuple[Reason, dict[str, Any]]] = [
-    (Reason.NOT_BARE, {'image_container_format': 'ova'}),
-    (Reason.NOT_RAW, {'image_disk_format': 'qcow2'}),
     (Reason.ENCRYPTED_IMAGE, {'image_properties': ENCRYPTED}),
     (Reason.NO_LOCATION, {'locations': ()}),
     (Reason.EMPTY_IMAGE, {'locations': (place(size_bytes=0, depth=5),)}),
@@ -150,6 +217,18 @@ def test_of_several_obstacles_the_most_basic_is_told(first: int) -> None:
         changes.update(change)
     decided = plan.plan_create(create_facts(built=ALL_STRATEGIES, **changes))
     assert decided.reason is OBSTACLES[first][0]
+
+
+@pytest.mark.parametrize(('change', 'reason'), [
+    ({'image_disk_format': 'qcow2', 'image_container_format': 'ova'},
+     Reason.NOT_BARE),
+    ({'image_disk_format': 'luks', 'image_properties': ENCRYPTED},
+     Reason.NOT_RAW)])
+def test_of_several_reasons_to_refuse_the_most_basic_is_told(
+        change: dict[str, Any], reason: Reason) -> None:
+    with pytest.raises(exception.NotSupported) as caught:
+        plan.plan_create(create_facts(**change))
+    assert plan.SENTENCES[reason][:-1] in caught.value.message
 
 
 def test_a_good_location_is_found_behind_bad_ones() -> None:

@@ -100,26 +100,50 @@ def test_a_limit_of_zero_means_never_clone_even_to_flatten() -> None:
     assert decided.reason is Reason.DEPTH_REACHED
 
 
-@pytest.mark.parametrize(('change', 'reason', 'detail'), [
-    ({'disk_format': 'qcow2'}, Reason.NOT_RAW, 'disk_format qcow2'),
+CONVERTED = ['qcow2', 'vmdk', 'vhd', 'vhdx', 'vdi', 'ploop']
+
+
+@pytest.mark.parametrize('disk_format', CONVERTED)
+def test_another_format_is_converted_to(disk_format: str) -> None:
+    decided = plan.plan_upload(upload_facts(disk_format=disk_format))
+    detail = f'disk_format {disk_format}'
+    assert decided.choices == (
+        plan.Choice(Strategy.CONVERT, Reason.NOT_RAW, detail),)
+    assert decided.ruled_out == (
+        plan.Choice(Strategy.CLONE, Reason.NOT_RAW, detail),)
+    assert decided.store == STORE
+
+
+REFUSED: list[tuple[dict[str, Any], Reason, str]] = [
+    ({'disk_format': 'iso'}, Reason.NOT_RAW, 'disk_format iso'),
+    ({'disk_format': 'luks'}, Reason.NOT_RAW, 'disk_format luks'),
+    ({'disk_format': 'qcow2', 'is_encrypted': True}, Reason.NOT_RAW,
+     'disk_format qcow2'),
     ({'container_format': 'ova'}, Reason.NOT_BARE, 'container_format ova'),
-])
-def test_another_format_is_refused_with_the_way_out(
+    ({'container_format': 'ova', 'disk_format': 'qcow2'}, Reason.NOT_BARE,
+     'container_format ova'),
+]
+
+
+@pytest.mark.parametrize(('change', 'reason', 'detail'), REFUSED)
+def test_what_nothing_can_make_is_refused_with_the_way_out(
         change: dict[str, Any], reason: Reason, detail: str) -> None:
     with pytest.raises(exception.NotSupported) as caught:
-        plan.plan_upload(upload_facts(**change))
+        plan.plan_upload(upload_facts(built=ALL_STRATEGIES, **change))
     assert plan.SENTENCES[reason][:-1] in caught.value.message
     assert detail in caught.value.message
     assert '--disk-format raw' in caught.value.remedy
-    decided = plan.plan_upload(upload_facts(built=ALL_STRATEGIES, **change))
-    assert decided.choices == (
-        plan.Choice(Strategy.CONVERT, reason, detail),)
+
+
+def test_a_conversion_is_refused_where_the_operator_forbids_it() -> None:
+    with pytest.raises(exception.NotSupported,
+                       match='image_conversion_disable'):
+        plan.plan_upload(upload_facts(disk_format='qcow2',
+                                      may_convert=False))
 
 
 #: Each obstacle, the one that is told first being first.
 OBSTACLES: list[tuple[Reason, dict[str, Any]]] = [
-    (Reason.NOT_RAW, {'disk_format': 'qcow2'}),
-    (Reason.NOT_BARE, {'container_format': 'ova'}),
     (Reason.CLONE_DISABLED, {'clone_enabled': False}),
     (Reason.ENCRYPTED_VOLUME, {'is_encrypted': True}),
     (Reason.EMPTY_VOLUME, {'size_bytes': 0}),

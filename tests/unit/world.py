@@ -16,6 +16,7 @@ from tests.fakes import ceph_disk
 from tests.fakes.ceph import FakeCeph
 from tests.fakes.glance import FILE, FakeGlance, GlanceServer
 from tests.fakes.glance_server import Record
+from tests.fakes.qemu_img import FakeQemuImg
 from volume_rbd import exception, model, opts, progress
 from volume_rbd.ceph import lineage
 from volume_rbd.driver import RBDDriver
@@ -248,9 +249,11 @@ class World:
         self.glance = StoringGlance(self.server)
         self.config = opts.BackendConfig(
             name='ceph', pool='volumes', enable_clone_optimization=True,
+            cluster=opts.ClusterConfig(user='cinder'),
             # Only a Glance that never finishes is not waited for.
             registration_timeout_s=SOON_S if knobs.get(
                 'activation_polls', 1) is None else 30)
+        self.converter = FakeQemuImg(self.ceph)
         self.volumes = self.cluster.pool('volumes')
         self.images = self.cluster.pool('images')
 
@@ -259,8 +262,8 @@ class World:
 
     @contextlib.contextmanager
     def driver(self) -> Iterator[RBDDriver]:
-        with RBDDriver(self.config, self.cluster, lambda: self.glance
-                       ) as driver:
+        with RBDDriver(self.config, self.cluster, lambda: self.glance,
+                       converter=self.converter) as driver:
             yield driver
 
     def trace(self) -> None:
@@ -352,6 +355,15 @@ class World:
                 name, read_only=True) as image:
             return lineage.get_lineage(image)
 
+    def mark_of_trashed(self, name: str) -> str | None:
+        """The state that the mark of a volume in the trash tells."""
+        [disk] = [disk for disk in self.ceph.disks.values()
+                  if disk.trash and disk.trash.name == name]
+        with self.ceph.cluster('admin').pool(disk.pool).open_by_id(
+                disk.id, read_only=True) as image:
+            found = lineage.get_lineage(image)
+            return found.state if found else None
+
     def state(self) -> dict[str, Any]:
         """Everything there is, in a form that can be compared."""
         return {
@@ -364,6 +376,7 @@ class World:
 def _disk_state(disk: ceph_disk.Disk) -> dict[str, Any]:
     return {
         'name': disk.name, 'size': disk.size, 'features': disk.features,
+        'has_invalid_object_map': disk.has_invalid_object_map,
         'in_trash': disk.trash is not None, 'watchers': list(disk.watchers),
         'metadata': dict(disk.metadata), 'blocks': dict(disk.blocks),
         'parent': _link_state(disk.link),

@@ -39,6 +39,20 @@ class Write:
             self._data = None
 
 
+class WriteZeroes:
+    """Zeros being written."""
+
+    def __init__(self, session: Session, spec: model.ImageSpec,
+                 image: Any, offset: int, length: int) -> None:
+        self._pending = _Pending(session, 'write zeros to', spec)
+        with session.translating('write zeros to', spec):
+            self._pending.completion = image.aio_write_zeroes(
+                offset, length, _ignore)
+
+    def wait(self) -> None:
+        self._pending.wait()
+
+
 class Read:
     """A read in flight."""
 

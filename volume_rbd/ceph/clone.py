@@ -17,36 +17,14 @@ _REFUSALS = (exception.InvalidInput, exception.NotSupported)
 
 
 def clone(cluster: RadosCluster, parent: model.SnapSpec,
-          child: model.ImageSpec, features: int) -> bool:
-    """Clone, in format 2 if it can be.
-
-    :returns: whether it is of format 2.
-    """
+          child: model.ImageSpec, features: int) -> None:
+    """Clone, in format 2 if it can be."""
     try:
         _clone(cluster, parent, child, features)
     except _REFUSALS:
         # "auto" of an old cluster, or the pool's own setting, chose format
         # 1, which wants protection; or the OSDs do not know format 2.
         _clone_format_1(cluster, parent, child, features)
-        return False
-    if _wanted_format(cluster, child.pool) == '2':
-        # librbd was told so and has done it: no need to open the clone.
-        return True
-    with cluster.use(child.pool) as (session, ioctx), session.translating(
-            'read the clone format of', child), bindings.rbd().Image(
-            ioctx, child.name, read_only=True) as image:
-        return is_format_2(image)
-
-
-def _wanted_format(cluster: RadosCluster, pool: str) -> str:
-    """rbd_default_clone_format; a pool's own setting wins over ours."""
-    with cluster.use(pool) as (session, ioctx), session.translating(
-            'read the settings of', pool):
-        try:
-            return str(bindings.rbd().RBD().config_get(
-                ioctx, 'rbd_default_clone_format'))
-        except KeyError:
-            return str(session.handle.conf_get('rbd_default_clone_format'))
 
 
 def _clone(cluster: RadosCluster, parent: model.SnapSpec,

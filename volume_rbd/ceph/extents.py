@@ -33,6 +33,22 @@ def _windows(image: Any, offset: int, end: int) -> Iterator[Extent]:
         start = stop
 
 
+def changes(image: Any, since: str) -> Iterator[Extent]:
+    """Where *image* differs from its snapshot *since*, ascending."""
+    object_size = image.stat()['obj_size']
+    whole_object = _has_valid_object_map(image)
+    window = _WINDOW_OBJECTS * object_size
+    size = image.size()
+    for start in range(0, size, window):
+        found: list[tuple[int, int, bool]] = []
+        image.diff_iterate(
+            start, min(window, size - start), since,
+            lambda *extent, to=found: to.append(extent),
+            include_parent=True, whole_object=whole_object)
+        for offset, length, exists in sorted(found):
+            yield Extent(offset, length, bool(exists))
+
+
 def _has_valid_object_map(image: Any) -> bool:
     rbd = bindings.rbd()
     invalid = (rbd.RBD_FLAG_OBJECT_MAP_INVALID

@@ -15,12 +15,14 @@ from volume_rbd.ceph import (
     errors,
     header,
     interface,
+    object_map,
     snapshot,
 )
 from volume_rbd.ceph import extents as extents_
 from volume_rbd.ceph.interface import (
     AioCompletion,
     ChildInfo,
+    GroupSnapshotInfo,
     ParentInfo,
     SnapshotInfo,
 )
@@ -82,6 +84,11 @@ class RBDImage:
         return features & _FEATURES
 
     @property
+    def has_valid_object_map(self) -> bool:
+        with self._doing('ask for the flags of'):
+            return object_map.is_valid(self._raw)
+
+    @property
     def is_clone_v2(self) -> bool:
         with self._doing('ask for the clone format of'):
             return clone.is_format_2(self._raw)
@@ -109,6 +116,21 @@ class RBDImage:
         with errors.reporting(on_progress) as callback, self._doing(
                 'flatten'):
             self._raw.flatten(on_progress=callback)
+
+    def update_features(self, features: int, is_enabled: bool) -> None:
+        # librbd refuses to do what is done already.
+        has = self.features
+        wanted = features & (~has if is_enabled else has)
+        if wanted:
+            turn = 'on' if is_enabled else 'off'
+            with self._doing(f'turn the features {wanted} {turn} on'):
+                self._raw.update_features(wanted, is_enabled)
+
+    def rebuild_object_map(self) -> None:
+        # A second handle: this one stays at where it is.
+        with self._doing('rebuild the object map of'), bindings.rbd().Image(
+                self._ioctx, image_id=self._id) as raw:
+            object_map.rebuild(raw)
 
     # -- metadata ----------------------------------------------------------
     def metadata(self) -> dict[str, str]:
@@ -147,6 +169,14 @@ class RBDImage:
     def remove_snapshot_by_id(self, snapshot_id: int) -> None:
         with self._doing('remove the snapshot', f'#{snapshot_id}'):
             self._raw.remove_snap_by_id(snapshot_id)
+
+    def group_snapshots(self) -> list[GroupSnapshotInfo]:
+        with self._doing('list the group snapshots of'):
+            return snapshot.group_snapshots(self._raw)
+
+    def rename_snapshot(self, name: str, new_name: str) -> None:
+        with self._doing(f'give the name {new_name!r} to', name):
+            self._raw.rename_snap(name, new_name)
 
     def protect_snapshot(self, name: str) -> None:
         with self._doing('protect the snapshot', name):
@@ -191,6 +221,16 @@ class RBDImage:
                     break
         return [str(watcher['addr']) for watcher in found]
 
+    def fence_writer(self) -> bool:
+        with self._doing('fence the writer of'):
+            if self._raw.is_exclusive_lock_owner():
+                return False
+            owners = list(self._raw.lock_get_owners())
+            for owner in owners:
+                self._raw.lock_break(bindings.rbd().RBD_LOCK_MODE_EXCLUSIVE,
+                                     owner['owner'])
+            return bool(owners)
+
     # -- bytes -------------------------------------------------------------
     def _check_range(self, offset: int, length: int) -> None:
         size = self.size_bytes
@@ -224,6 +264,11 @@ class RBDImage:
         return aio.Write(
             self._session, self._spec, self._raw, data, offset)
 
+    def aio_write_zeroes(self, offset: int, length: int) -> AioCompletion:
+        self._check_range(offset, length)
+        return aio.WriteZeroes(
+            self._session, self._spec, self._raw, offset, length)
+
     def flush(self) -> None:
         with self._doing('flush'):
             self._raw.flush()
@@ -235,11 +280,17 @@ class RBDImage:
         self._check_range(offset, length)
         return self._extents(offset, length)
 
+    def changes(self, since: str) -> Iterator[model.Extent]:
+        return self._listed(extents_.changes(self._raw, since), since)
+
     def _extents(self, offset: int, length: int) -> Iterator[model.Extent]:
-        found = extents_.extents(self._raw, offset, length)
+        return self._listed(extents_.extents(self._raw, offset, length))
+
+    def _listed(self, found: Iterator[model.Extent],
+                since: str | None = None) -> Iterator[model.Extent]:
         while True:
             # Not around the yield: what the caller does is not translated.
-            with self._doing('list the extents of'):
+            with self._doing('list the extents of', since):
                 extent = next(found, None)
             if extent is None:
                 return

@@ -29,7 +29,7 @@ Units
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -65,6 +65,21 @@ class SnapshotInfo:
     size_bytes: int
     is_protected: bool = False
     in_trash: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupSnapshotInfo:
+    """An image's part in a snapshot of an RBD group.
+
+    It has no name that librbd would open or clone it by (before Ceph 19):
+    only its id.
+
+    :param group: the group's name; '' where the group is gone.
+    """
+
+    id: int
+    size_bytes: int
+    group: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +125,14 @@ class TrashEntry:
 @dataclasses.dataclass(frozen=True)
 class PoolUsage:
     """:param max_available_bytes: what can still be written, replicas and
-        the pool's own quota taken into account."""
+        the pool's own quota taken into account.
+    :param cluster_bytes: the size of the whole cluster, as raw space.
+    """
 
     stored_bytes: int
     max_available_bytes: int
     quota_bytes: int | None
+    cluster_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +175,10 @@ class Image(Protocol):
         take, not the ones librbd sets for itself."""
 
     @property
+    def has_valid_object_map(self) -> bool:
+        """False where it has none, and where librbd does not believe it."""
+
+    @property
     def is_clone_v2(self) -> bool:
         """It is a clone, made in format 2 (no protection of the parent)."""
 
@@ -173,6 +195,19 @@ class Image(Protocol):
 
         ``on_progress(done, total)`` is called on a thread of librbd's, in
         units of its own, and may raise to abort: that error comes back."""
+
+    def update_features(self, features: int, is_enabled: bool) -> None:
+        """Turn *features* on or off; those that are so already stay so.
+
+        They go together with what depends on them: object-map, fast-diff and
+        journaling need exclusive-lock, fast-diff needs object-map
+        (InvalidInput). deep-flatten can be turned off for good only. An
+        object map that is turned on is not valid: see
+        :meth:`rebuild_object_map`."""
+
+    def rebuild_object_map(self) -> None:
+        """Make the object maps of the image and of all its snapshots valid
+        again. Looks at every object; nothing happens without object maps."""
 
     # -- metadata ----------------------------------------------------------
     def metadata(self) -> Mapping[str, str]: ...
@@ -199,6 +234,10 @@ class Image(Protocol):
         """Also for the trash namespace. SnapshotBusy while it has
         children."""
 
+    def rename_snapshot(self, name: str, new_name: str) -> None:
+        """Also a protected one, and one with clones. SnapshotExists where
+        *new_name* is taken."""
+
     def protect_snapshot(self, name: str) -> None:
         """Idempotent."""
 
@@ -209,6 +248,9 @@ class Image(Protocol):
                  on_progress: Callable[[int, int], None] | None = None
                  ) -> None: ...
 
+    def group_snapshots(self) -> list[GroupSnapshotInfo]:
+        """Oldest first. ``remove_snapshot_by_id`` removes one."""
+
     def children(self, snapshot_id: int | None = None) -> list[ChildInfo]:
         """Of one snapshot, or of all of them; trashed children too.
 
@@ -216,6 +258,14 @@ class Image(Protocol):
 
     def watchers(self) -> list[str]:
         """The addresses of everybody else who has it open."""
+
+    def fence_writer(self) -> bool:
+        """Shut out another client that writes to it: the one that holds its
+        exclusive lock is blocklisted, and its watch ends at once. Only for a
+        process of our own that was killed, whose watch would last 30 s.
+
+        :returns: whether there was one.
+        """
 
     # -- bytes -------------------------------------------------------------
     def read(self, offset: int, length: int) -> bytes: ...
@@ -226,6 +276,10 @@ class Image(Protocol):
 
     def aio_write(self, data: bytes, offset: int) -> AioCompletion: ...
 
+    def aio_write_zeroes(self, offset: int, length: int) -> AioCompletion:
+        """At most 1 GiB at once; space that this leaves empty is freed. (A
+        discard is no way to zeros: librbd skips what is small.)"""
+
     def flush(self) -> None: ...
 
     def extents(self, offset: int = 0, length: int | None = None
@@ -234,6 +288,11 @@ class Image(Protocol):
         data included; neighbours of the same kind are merged. Aligned to
         objects where the object map is valid; where it is not, librbd lists
         the objects themselves. A hole reads as zeros, data may too."""
+
+    def changes(self, since: str) -> Iterator[model.Extent]:
+        """Where it may differ from its own earlier snapshot *since*, in
+        ascending order; what does not exist is a hole now. Coarse, by
+        objects, where the object map is valid."""
 
 
 class Pool(Protocol):
@@ -251,6 +310,11 @@ class Pool(Protocol):
     def has_image(self, name: str) -> bool:
         """Whether it can be opened: not in the trash, not half removed."""
 
+    def sizes(self, image_ids: Iterable[str]) -> dict[str, int]:
+        """The sizes of images by their ids, without opening them: one round
+        trip each, a bounded number at once. What is not there is left out;
+        what is in the trash or half removed is not."""
+
     def open(self, name: str, *, snapshot: str | None = None,
              read_only: bool = False) -> AbstractContextManager[Image]: ...
 
@@ -264,13 +328,12 @@ class Pool(Protocol):
         """An empty rbd_image; *features* None takes the cluster's default."""
 
     def clone(self, parent: model.SnapSpec, name: str, *,
-              features: int = CLONE_FEATURES) -> bool:
+              features: int = CLONE_FEATURES) -> None:
         """Clone *parent* (of any pool) into this pool.
 
-        Clone v2; where the cluster refuses it the parent snapshot is
-        protected and cloned in format 1.
-
-        :returns: True for v2: the parent snapshot may be removed.
+        Clone v2, so that the parent snapshot may be removed; where the
+        cluster refuses it the parent snapshot is protected and cloned in
+        format 1.
         """
 
     def remove(self, name: str,
@@ -285,18 +348,51 @@ class Pool(Protocol):
 
     def rename(self, name: str, new_name: str) -> None: ...
 
+    def metadata(self) -> Mapping[str, str]:
+        """The pool's own. librbd keeps settings there (``conf_*``)."""
+
+    def set_metadata(self, key: str, value: str) -> None: ...
+
+    def remove_metadata(self, key: str) -> None:
+        """Idempotent."""
+
     def usage(self) -> PoolUsage:
         """One ``df`` for the pool, however many images it has."""
 
     # -- trash -------------------------------------------------------------
     def trash(self) -> list[TrashEntry]: ...
 
+    def find_trashed(self, image_id: str) -> TrashEntry | None: ...
+
     def trash_move(self, name: str, delay_s: int = 0) -> None: ...
 
-    def trash_remove(self, image_id: str, *, force: bool = False) -> None:
-        """ImageHasSnapshots while it has snapshots; ImageBusy while open."""
+    def trash_remove(self, image_id: str, *, force: bool = False,
+                     on_progress: Callable[[int, int], None] | None = None
+                     ) -> None:
+        """ImageHasSnapshots while it has snapshots; ImageBusy while open.
+
+        One that is interrupted stays in the trash, where it can be opened,
+        half its data gone; ``trash_remove`` finishes it."""
 
     def trash_restore(self, image_id: str, name: str) -> None: ...
+
+    # -- groups ------------------------------------------------------------
+    def groups(self) -> list[str]: ...
+
+    def snapshot_group(self, group_name: str, images: Sequence[str]) -> None:
+        """Snapshots of *images* at one point in time: no image is written
+        to while another one's is taken, as long as all have exclusive-lock.
+
+        Makes the RBD group *group_name*; the images are joined to it only
+        for the snapshot, and keep :class:`GroupSnapshotInfo`. All or
+        nothing.
+
+        Conflict where the group exists, or an image is in another one;
+        ImageNotFound."""
+
+    def remove_group(self, group_name: str) -> None:
+        """Members leave it, and its record of snapshots goes; what is left
+        of the snapshots themselves stays on the images. Idempotent."""
 
 
 class Cluster(Protocol):
@@ -319,7 +415,8 @@ class Cluster(Protocol):
     def pools(self) -> list[str]: ...
 
     def monitors(self) -> list[str]:
-        """host:port of every monitor, the v1 port, IPv6 in brackets."""
+        """host:port of every monitor, IPv6 in brackets; the v1 port where it
+        has one, else the v2 port."""
 
     def close(self) -> None:
         """Let go of the connection, when its last user has: those who have

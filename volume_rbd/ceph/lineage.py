@@ -25,6 +25,8 @@ _OVERRIDE_PREFIX = 'conf_'
 #: What an rbd_image is to us.
 VOLUME = 'volume'
 GLANCE_IMAGE = 'glance_image'
+#: Bytes on their way to somewhere else; nobody's once no process has it open.
+STAGE = 'stage'
 
 PENDING = 'pending'
 COMPLETE = 'complete'
@@ -34,7 +36,7 @@ TRASHED = 'trashed'
 @dataclasses.dataclass(frozen=True)
 class Lineage:
     """:param image_id: the internal id of the rbd_image it is written on.
-    :param kind: VOLUME or GLANCE_IMAGE.
+    :param kind: VOLUME, GLANCE_IMAGE or STAGE.
     :param origin: what it was made from, e.g. ``rbd:images/ID@snap``,
         ``glance:ID``, or ``blank``.
     :param job: the id of the flow that made it.
@@ -81,6 +83,12 @@ def adopt(image: Image, *, kind: str, origin: str, job: str,
         if key.startswith(_OVERRIDE_PREFIX) or (
                 key.startswith(_PREFIX) and key != KEY):
             image.remove_metadata(key)
+    mark(image, kind=kind, origin=origin, job=job, state=state)
+
+
+def mark(image: Image, *, kind: str, origin: str, job: str,
+         state: str = COMPLETE) -> None:
+    """Write our mark on the open image and leave all else as it is."""
     _write(image, Lineage(image.id, kind, origin, job, state, time.time()))
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from volume_rbd import exception
@@ -13,31 +14,42 @@ from volume_rbd.ceph.session import Session
 def addresses(session: Session) -> list[str]:
     """host:port of each monitor; the v1 port wherever it has one.
 
-    libvirt and QEMU take v1 addresses in every release, v2 ones not.
+    Those who are handed it join host and port without a prefix, and the rbd
+    of older kernels speaks v1 only. librados takes "host:3300" for v2 by the
+    number, and tries both at a number that is neither 3300 nor 6789 (tried
+    with 16.2), so a v2 address is of use where there is no other.
     """
-    return [_address(monitor)
-            for monitor in session.command('mon dump')['mons']]
+    return list(known_addresses(session.command('mon dump')['mons']))
 
 
-def _address(monitor: dict[str, Any]) -> str:
-    by_type = {entry['type']: str(entry['addr'])
-               for entry in monitor['public_addrs']['addrvec']}
-    return by_type.get('v1') or next(iter(by_type.values()))
+def known_addresses(monitors: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """One of each monitor of a monmap (the JSON of "mon dump")."""
+    for monitor in monitors:
+        by_type: dict[str, str] = {}
+        for entry in monitor['public_addrs']['addrvec']:
+            # One that is not up yet has port 0.
+            if not str(entry['addr']).endswith(':0'):
+                by_type.setdefault(entry['type'], str(entry['addr']))
+        found = by_type.get('v1') or next(iter(by_type.values()), None)
+        if found is not None:
+            yield found
 
 
 def usage(session: Session, pool: str) -> PoolUsage:
     # max_avail knows replicas and full ratios; the pool's quota it does not.
-    for entry in session.command('df', detail='detail')['pools']:
+    known = session.command('df', detail='detail')
+    for entry in known['pools']:
         if entry['name'] == pool:
-            return _usage(entry['stats'])
+            return _usage(entry['stats'], known['stats']['total_bytes'])
     raise exception.PoolNotFound(f'Cannot ask for the usage of {pool}: '
                                  'the cluster does not list it.')
 
 
-def _usage(stats: dict[str, int]) -> PoolUsage:
+def _usage(stats: dict[str, int], cluster_bytes: int) -> PoolUsage:
     quota = stats.get('quota_bytes') or None
     available = stats['max_avail']
     if quota is not None:
         available = min(available, max(quota - stats['stored'], 0))
     return PoolUsage(stored_bytes=stats['stored'],
-                     max_available_bytes=available, quota_bytes=quota)
+                     max_available_bytes=available, quota_bytes=quota,
+                     cluster_bytes=cluster_bytes)

@@ -4,11 +4,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from volume_rbd import exception, model
-from volume_rbd.ceph import bindings, clone, errors, mon, trash
+from volume_rbd.ceph import (
+    bindings,
+    clone,
+    errors,
+    group,
+    header,
+    mon,
+    trash,
+)
 from volume_rbd.ceph.image import RBDImage
 from volume_rbd.ceph.interface import (
     CLONE_FEATURES,
@@ -69,6 +77,27 @@ class RBDPool:
                 return False
             return True
 
+    def sizes(self, image_ids: Iterable[str]) -> dict[str, int]:
+        with self._doing('ask for the sizes of the rbd_images of') as ioctx:
+            return header.sizes(ioctx, image_ids, self._name)
+
+    def metadata(self) -> dict[str, str]:
+        with self._doing('read the metadata of') as ioctx:
+            try:
+                return header.pool_metadata(ioctx)
+            except bindings.rados().ObjectNotFound:
+                return {}
+
+    def set_metadata(self, key: str, value: str) -> None:
+        with self._doing(f'set the metadata {key!r} of') as ioctx:
+            bindings.rbd().RBD().pool_metadata_set(ioctx, key, value)
+
+    def remove_metadata(self, key: str) -> None:
+        # The bindings raise KeyError for a key that is not there.
+        with self._doing(f'remove the metadata {key!r} of') as ioctx, \
+                contextlib.suppress(KeyError):
+            bindings.rbd().RBD().pool_metadata_remove(ioctx, key)
+
     def usage(self) -> PoolUsage:
         with self._cluster.session() as session:
             return mon.usage(session, self._name)
@@ -122,9 +151,8 @@ class RBDPool:
                 old_format=False, features=features)
 
     def clone(self, parent: model.SnapSpec, name: str, *,
-              features: int = CLONE_FEATURES) -> bool:
-        return clone.clone(
-            self._cluster, parent, self._spec(name), features)
+              features: int = CLONE_FEATURES) -> None:
+        clone.clone(self._cluster, parent, self._spec(name), features)
 
     def remove(self, name: str,
                on_progress: Callable[[int, int], None] | None = None
@@ -142,19 +170,41 @@ class RBDPool:
         with self._use() as (session, ioctx):
             return trash.entries(session, ioctx, self._name)
 
+    def find_trashed(self, image_id: str) -> TrashEntry | None:
+        with self._use() as (session, ioctx):
+            return trash.find(session, ioctx, self._spec(image_id))
+
     def trash_move(self, name: str, delay_s: int = 0) -> None:
         with self._doing('move to the trash', name) as ioctx:
             bindings.rbd().RBD().trash_move(ioctx, name, delay_s)
 
-    def trash_remove(self, image_id: str, *, force: bool = False) -> None:
-        with self._use() as (session, ioctx):
-            trash.remove(
-                session, ioctx, self._spec(image_id), force=force)
+    def trash_remove(self, image_id: str, *, force: bool = False,
+                     on_progress: Callable[[int, int], None] | None = None
+                     ) -> None:
+        with self._use() as (session, ioctx), errors.reporting(
+                on_progress) as callback:
+            trash.remove(session, ioctx, self._spec(image_id), force=force,
+                         callback=callback)
 
     def trash_restore(self, image_id: str, name: str) -> None:
         with self._doing(f'restore as {name!r} from the trash', image_id
                          ) as ioctx:
             bindings.rbd().RBD().trash_restore(ioctx, image_id, name)
+
+    # -- groups ------------------------------------------------------------
+    def groups(self) -> list[str]:
+        with self._doing('list the groups of') as ioctx:
+            return list(bindings.rbd().RBD().group_list(ioctx))
+
+    def snapshot_group(self, group_name: str, images: Sequence[str]) -> None:
+        with self._use() as (session, ioctx):
+            group.snapshot(session, ioctx, model.ImageSpec(
+                self._name, group_name), images)
+
+    def remove_group(self, group_name: str) -> None:
+        with self._use() as (session, ioctx):
+            group.remove(session, ioctx, model.ImageSpec(
+                self._name, group_name))
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from volume_rbd.ceph import bindings
-from volume_rbd.ceph.interface import SnapshotInfo
+from volume_rbd.ceph.interface import GroupSnapshotInfo, SnapshotInfo
 
 
 def snapshots(image: Any) -> list[SnapshotInfo]:
@@ -30,6 +30,15 @@ def _info(image: Any, raw: dict[str, Any]) -> SnapshotInfo | None:
         return SnapshotInfo(raw['id'], raw['trash']['original_name'],
                             raw['size'], in_trash=True)
     return None
+
+
+def group_snapshots(image: Any) -> list[GroupSnapshotInfo]:
+    """An image's parts in snapshots of groups, oldest first."""
+    group_namespace = bindings.rbd().RBD_SNAP_NAMESPACE_TYPE_GROUP
+    found = (GroupSnapshotInfo(
+        raw['id'], raw['size'], (raw.get('group') or {}).get('name', ''))
+        for raw in image.list_snaps() if raw['namespace'] == group_namespace)
+    return sorted(found, key=lambda info: info.id)
 
 
 def protect(image: Any, name: str) -> None:

@@ -19,10 +19,13 @@ def _seconds(moment: datetime.datetime) -> float:
 
 
 def _entry(info: dict[str, Any]) -> TrashEntry:
+    deleted = _seconds(info['deletion_time'])
+    until = _seconds(info['deferment_end_time'])
     return TrashEntry(
-        id=info['id'], name=info['name'],
-        deletion_time=_seconds(info['deletion_time']),
-        deferred_until=_seconds(info['deferment_end_time']))
+        id=info['id'], name=info['name'], deletion_time=deleted,
+        # The bindings cut the fraction of a second off, librbd compares with
+        # it.
+        deferred_until=until + 1 if until > deleted else until)
 
 
 def entries(session: Session, ioctx: Any, pool: str) -> list[TrashEntry]:
@@ -42,10 +45,11 @@ def find(session: Session, ioctx: Any, spec: model.ImageSpec
 
 
 def remove(session: Session, ioctx: Any, spec: model.ImageSpec,
-           *, force: bool) -> None:
+           *, force: bool, callback: Any = None) -> None:
     try:
         with session.translating('remove from the trash', spec):
-            bindings.rbd().RBD().trash_remove(ioctx, spec.name, force)
+            bindings.rbd().RBD().trash_remove(
+                ioctx, spec.name, force, on_progress=callback)
     except exception.CephPermissionDenied:
         # librbd says EPERM for both: no caps, and too early.
         entry = find(session, ioctx, spec)

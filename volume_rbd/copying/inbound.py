@@ -37,7 +37,7 @@ def write_stream(chunks: Iterable[bytes], destination: Destination, *,
                     f'The data is longer than the {room} bytes announced.',
                     remedy='The image changed while it was read; try again.')
             chunk_written = 0
-            for start, data in _runs(chunk):
+            for start, data in runs(chunk):
                 window.push(functools.partial(
                     destination.aio_write, data, offset + start))
                 chunk_written += len(data)
@@ -52,7 +52,7 @@ def operations_within_memory(operations: int, chunk_bytes: int) -> int:
     return max(1, min(operations, MAX_BYTES_IN_FLIGHT // chunk_bytes))
 
 
-def _runs(chunk: bytes) -> Iterator[tuple[int, bytes]]:
+def runs(chunk: bytes) -> Iterator[tuple[int, bytes]]:
     """The parts of *chunk* that are not zeros, as (offset, data)."""
     if _is_zero(chunk):
         return

@@ -28,6 +28,19 @@ class Source(Protocol):
     def aio_read(self, offset: int, length: int) -> Completion: ...
 
 
+class Rewritable(Protocol):
+    """A destination that may hold data already."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    def aio_write(self, data: bytes, offset: int) -> Completion: ...
+
+    def aio_write_zeroes(self, offset: int, length: int) -> Completion: ...
+
+    def flush(self) -> None: ...
+
+
 class Destination(Protocol):
     """Random access for writing; what is not written reads as zeros."""
 

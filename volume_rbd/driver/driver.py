@@ -7,12 +7,21 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from volume_rbd import opts
+from volume_rbd import opts, signatures
 from volume_rbd.ceph.interface import Cluster
+from volume_rbd.copying import qemu_img
 from volume_rbd.driver.background import Flattener
+from volume_rbd.driver.connection import Connections
+from volume_rbd.driver.encryption import Encryption
+from volume_rbd.driver.from_file import FromFile
+from volume_rbd.driver.groups import Groups
 from volume_rbd.driver.images import Images
+from volume_rbd.driver.manage import Manage
+from volume_rbd.driver.migration import Migration
+from volume_rbd.driver.qos import QoS
 from volume_rbd.driver.reclaim import Reclaimer
 from volume_rbd.driver.snapshots import Snapshots
+from volume_rbd.driver.stats import Stats
 from volume_rbd.driver.volumes import Volumes
 from volume_rbd.glance.interface import Glance
 
@@ -20,19 +29,40 @@ from volume_rbd.glance.interface import Glance
 class RBDDriver:
     """:param open_glance: called when Glance is first needed: who only
         handles volumes and snapshots needs no credentials.
+    :param open_certificates: the same for those of signed images.
+    :param converter: qemu-img if None.
 
-    Leaving the ``with`` block waits for the work in the background.
+    Leaving the ``with`` block waits for the work in the background; after an
+    error it is stopped.
     """
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
-                 open_glance: Callable[[], Glance]) -> None:
+                 open_glance: Callable[[], Glance],
+                 open_certificates: Callable[[], signatures.Certificates]
+                 = signatures.NoCertificates,
+                 converter: qemu_img.Converter | None = None) -> None:
+        converter = converter or qemu_img.QemuImg()
         self.config = config
         self.cluster = cluster
-        self.flattener = Flattener(cluster, config.concurrent_flattens)
-        self.reclaimer = Reclaimer(config, cluster, open_glance)
-        self.volumes = Volumes(config, cluster, self.reclaimer)
-        self.snapshots = Snapshots(config, cluster)
-        self.images = Images(config, cluster, open_glance, self.flattener)
+        self.flattener = Flattener(cluster, config.pool,
+                                   config.concurrent_flattens)
+        self.reclaimer = Reclaimer(config, cluster, open_glance,
+                                   self.flattener)
+        self.flattener.freed = self.reclaimer.release
+        self.stats = Stats(config, cluster)
+        self.connections = Connections(config, cluster)
+        self.qos = QoS(config, cluster)
+        self.manage = Manage(config, cluster)
+        self.volumes = Volumes(config, cluster, self.reclaimer,
+                               self.flattener, resized=self.stats.forget)
+        self.migration = Migration(config, cluster, self.reclaimer)
+        self.groups = Groups(config, cluster)
+        self.snapshots = Snapshots(config, cluster, self.reclaimer,
+                                   self.flattener, resized=self.stats.forget)
+        files = FromFile(config, cluster, converter)
+        self.encryption = Encryption(config, cluster, files, converter)
+        self.images = Images(config, cluster, open_glance, self.flattener,
+                             open_certificates, converter, files)
 
     def check(self) -> None:
         """Try the connection and the pool.
@@ -41,8 +71,15 @@ class RBDDriver:
         """
         self.cluster.pool(self.config.pool).check()
 
-    def close(self) -> None:
-        self.flattener.close()
+    def get_fsid(self) -> str:
+        """Of the cluster that the backend is in."""
+        return self.cluster.fsid
+
+    def close(self, *, wait: bool = True) -> None:
+        """:param wait: for the work in the background; else what runs is
+            stopped within seconds, and found again by the next process."""
+        self.flattener.close(wait=wait)
+        self.reclaimer.close(wait=wait)
 
     def __enter__(self) -> Self:
         return self
@@ -50,4 +87,4 @@ class RBDDriver:
     def __exit__(self, kind: type[BaseException] | None,
                  error: BaseException | None,
                  traceback: TracebackType | None) -> None:
-        self.close()
+        self.close(wait=kind is None)

@@ -48,7 +48,8 @@ def for_create(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
         image=image, locations=places, size_bytes=size_bytes,
         max_clone_depth=config.max_clone_depth,
         flatten_wanted=config.flatten_volume_from_snapshot,
-        max_volume_bytes=config.max_volume_bytes)
+        max_volume_bytes=config.max_volume_bytes,
+        may_convert=config.may_convert)
 
 
 def _look_at(cluster: Cluster, place: plan.LocationFacts,
@@ -95,4 +96,5 @@ def for_upload(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
         disk_format=disk_format, container_format=container_format,
         is_encrypted=volume.is_encrypted, depth=depth,
         max_clone_depth=config.max_clone_depth,
-        flatten_first=config.clone_upload_flatten == 'before_register')
+        flatten_first=config.clone_upload_flatten == 'before_register',
+        may_convert=config.may_convert)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two big operations: create from image, upload to image."""
+"""The two big operations: create from image, upload to image.
+
+Every method may be given the *glance* of whoever asks, for this one call;
+without it Glance is used as whoever the process acts for.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,13 @@ import dataclasses
 import uuid
 from collections.abc import Callable
 
-from volume_rbd import exception, model, opts, plan, progress
+from volume_rbd import exception, model, opts, plan, progress, signatures
+from volume_rbd.ceph import settings
 from volume_rbd.ceph.interface import Cluster
+from volume_rbd.copying import qemu_img
 from volume_rbd.driver import facts
 from volume_rbd.driver.background import Flattener
+from volume_rbd.driver.from_file import FromFile
 from volume_rbd.flows import (
     create_from_image,
     engine,
@@ -28,6 +35,7 @@ class ImageRequest:
     :param image_id: of a queued record that the caller made and keeps;
         None: the flow makes the record, and undoes it on failure.
     :param store_id: None for the default store.
+    :param is_compressed: where it is converted to qcow2.
     """
 
     name: str
@@ -36,82 +44,181 @@ class ImageRequest:
     container_format: str = 'bare'
     store_id: str | None = None
     properties: dict[str, str] = dataclasses.field(default_factory=dict)
+    is_compressed: bool = False
 
 
 class Images:
     """Volumes from images and images from volumes of one backend."""
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
-                 open_glance: Callable[[], Glance],
-                 flattener: Flattener) -> None:
+                 open_glance: Callable[[], Glance], flattener: Flattener,
+                 open_certificates: Callable[[], signatures.Certificates],
+                 converter: qemu_img.Converter, files: FromFile) -> None:
         self._config = config
         self._cluster = cluster
         self._open_glance = open_glance
+        self._open_certificates = open_certificates
+        self._verdicts = signatures.Verdicts()
         self._flattener = flattener
+        self._converter = converter
+        self._files = files
 
     # -- create from image ---------------------------------------------------
-    def plan_create(self, volume: model.VolumeSpec, image_id: str
-                    ) -> plan.Plan:
+    def plan_create(self, volume: model.VolumeSpec, image_id: str, *,
+                    glance: Glance | None = None) -> plan.Plan:
         """Which way, and why; touches nothing.
 
         :raises ImageExists: the volume is there already.
+        :raises SignatureInvalid: the image is not signed as it must be.
         """
-        return self._plan_create(volume, image_id)[0]
+        return self._plan_create(volume, image_id,
+                                 glance or self._open_glance())[0]
 
-    def _plan_create(self, volume: model.VolumeSpec, image_id: str
-                     ) -> tuple[plan.Plan, model.GlanceImage]:
+    def _plan_create(self, volume: model.VolumeSpec, image_id: str,
+                     glance: Glance
+                     ) -> tuple[plan.Plan, model.GlanceImage,
+                                signatures.Signature | None]:
         model.check_name(volume.name)
+        settings.check(volume)
         pool = self._cluster.pool(self._config.pool)
         if pool.has_image(volume.name):
             raise exception.ImageExists(
                 f'Volume {volume.name!r} exists already in pool '
                 f'{pool.name!r}.', remedy='Choose another name.')
-        known = facts.for_create(self._config, self._cluster,
-                                 self._open_glance(), image_id,
-                                 volume.size_bytes)
-        return plan.plan_create(known), known.image
+        known = facts.for_create(self._config, self._cluster, glance,
+                                 image_id, volume.size_bytes)
+        signature = signatures.find_signature(
+            known.image, signatures.Policy(self._config.verify_signatures))
+        return plan.plan_create(known), known.image, signature
 
     def create(self, volume: model.VolumeSpec, image_id: str, *,
-               report: progress.Progress | None = None) -> Result:
+               report: progress.Progress | None = None,
+               glance: Glance | None = None,
+               certificates: signatures.Certificates | None = None
+               ) -> Result:
         """Make *volume* from a Glance image.
 
+        Among the result's values is ``signature_verified``, unless the
+        backend does not look at signatures.
+
+        :param certificates: for whoever asks, as *glance* is.
+        :raises SignatureInvalid: and every other
         :raises VolumeRBDError: nothing was left behind.
         """
-        decided, image = self._plan_create(volume, image_id)
+        glance = glance or self._open_glance()
+        decided, image, signature = self._plan_create(volume, image_id,
+                                                      glance)
+        checker = self._find_checker(image_id, signature, certificates)
         job = str(uuid.uuid4())
         arguments = create_from_image.get_arguments(
-            decided, job=job, image=image, volume_name=volume.name)
-        flow = create_from_image.get_flow(self._tools(report), arguments)
-        result = engine.run(flow, arguments, job=job,
-                            connection=self._config.flow_connection)
+            decided, job=job, image=image, volume_name=volume.name,
+            volume=volume)
+        flow = create_from_image.get_flow(
+            self._tools(glance, report, checker), arguments)
+        result = self._with_verdict(engine.run(
+            flow, arguments, job=job,
+            connection=self._config.flow_connection), checker)
         origin = f'glance:{image_id}'
         if result.strategy == plan.Strategy.CLONE:
             origin = f'rbd:{decided.source}'
         return dataclasses.replace(result, lineage={
             'kind': 'volume', 'origin': origin, 'job': job})
 
+    def _find_checker(self, image_id: str,
+                      signature: signatures.Signature | None,
+                      certificates: signatures.Certificates | None
+                      ) -> signatures.Checker | None:
+        if signature is None:
+            return None
+        return signatures.Checker(
+            image_id, signature, certificates or self._open_certificates(),
+            self._config.trusted_certificates, self._verdicts)
+
+    def replace(self, volume: model.VolumeSpec, image_id: str, *,
+                report: progress.Progress | None = None,
+                glance: Glance | None = None,
+                certificates: signatures.Certificates | None = None
+                ) -> Result:
+        """The disk of a Glance image becomes the content of a volume that is
+        there and not open. Size and snapshots stay; where it fails after
+        the image was found to do, the content is undefined.
+
+        :raises ImageNotFound, ImageBusy: the volume.
+        :raises InvalidSize, ImageUnsafe, SignatureInvalid: the image.
+        """
+        glance = glance or self._open_glance()
+        with self._cluster.pool(self._config.pool).open(
+                volume.name, read_only=True) as image:
+            size_bytes = image.size_bytes
+        known = dataclasses.replace(
+            facts.for_create(self._config, self._cluster, glance, image_id,
+                             size_bytes),
+            # Its own bytes, and not a clone; it is as large as it is.
+            flatten_wanted=True, max_volume_bytes=None,
+            built=frozenset({plan.Strategy.CONVERT, plan.Strategy.DOWNLOAD}))
+        decided = plan.plan_create(known)
+        signature = signatures.find_signature(
+            known.image, signatures.Policy(self._config.verify_signatures))
+        checker = signature and signatures.Checker(
+            image_id, signature, certificates or self._open_certificates(),
+            self._config.trusted_certificates, self._verdicts)
+        job = str(uuid.uuid4())
+        arguments = create_from_image.get_arguments(
+            decided, job=job, image=known.image, volume_name=volume.name)
+        flow = create_from_image.get_flow(
+            self._tools(glance, report, checker), arguments, replaces=True)
+        return self._with_verdict(engine.run(
+            flow, arguments, job=job,
+            connection=self._config.flow_connection), checker)
+
+    def create_from_file(self, volume: model.VolumeSpec, path: str,
+                         disk_format: str, *, replace: bool = False,
+                         report: progress.Progress | None = None) -> None:
+        """The disk inside of a local file becomes the content of *volume*.
+
+        :param disk_format: Glance's word; the file must be of it.
+        :param replace: a volume that is there keeps its size and snapshots,
+            and nothing else of what it holds, not even where this fails.
+        :raises ImageUnsafe, NotSupported, InvalidSize: before anything is
+            touched.
+        :raises ImageExists: it is there, and is not to be replaced.
+        """
+        self._files.write(volume, path, disk_format, replace=replace,
+                          report=report or progress.Silent())
+
+    def _with_verdict(self, result: Result,
+                      checker: signatures.Checker | None) -> Result:
+        if self._config.verify_signatures == signatures.Policy.OFF:
+            return result
+        return dataclasses.replace(result, values={
+            **result.values,
+            'signature_verified': checker is not None
+                                  and checker.is_verified})
+
     # -- upload to image -----------------------------------------------------
-    def plan_upload(self, volume: model.VolumeSpec, request: ImageRequest
-                    ) -> plan.Plan:
+    def plan_upload(self, volume: model.VolumeSpec, request: ImageRequest, *,
+                    glance: Glance | None = None) -> plan.Plan:
         """Which way, and why; touches nothing.
 
         :raises ImageNotFound: no such volume.
         """
         return plan.plan_upload(facts.for_upload(
-            self._config, self._cluster, self._open_glance(), volume,
-            disk_format=request.disk_format,
+            self._config, self._cluster, glance or self._open_glance(),
+            volume, disk_format=request.disk_format,
             container_format=request.container_format,
             store_id=request.store_id))
 
     def upload(self, volume: model.VolumeSpec, request: ImageRequest, *,
-               report: progress.Progress | None = None) -> Result:
+               report: progress.Progress | None = None,
+               glance: Glance | None = None) -> Result:
         """Make a Glance image of *volume*, as it is at this moment.
 
         :raises RegistrationPending: Glance took the clone and did not
             finish in time; the clone and the record stay.
         :raises VolumeRBDError: nothing was left behind.
         """
-        decided = self.plan_upload(volume, request)
+        glance = glance or self._open_glance()
+        decided = self.plan_upload(volume, request, glance=glance)
         job = str(uuid.uuid4())
         image = model.GlanceImage(
             id=request.image_id or str(uuid.uuid4()), name=request.name,
@@ -122,8 +229,11 @@ class Images:
         arguments = upload_to_image.get_arguments(
             decided, job=job, image=image,
             record_exists=request.image_id is not None,
-            volume_name=volume.name, fsid=self._cluster.fsid)
-        flow = upload_to_image.get_flow(self._tools(report), arguments)
+            volume_name=volume.name, fsid=self._cluster.fsid,
+            is_compressed=request.is_compressed
+            and request.disk_format == 'qcow2')
+        flow = upload_to_image.get_flow(self._tools(glance, report),
+                                        arguments)
         result = engine.run(flow, arguments, job=job,
                             connection=self._config.flow_connection)
         self._after_clone(result, image.id, decided,
@@ -151,6 +261,7 @@ class Images:
             report.step('flattening the image in the background')
             self._flattener.submit(pool, image_id)
 
-    def _tools(self, report: progress.Progress | None) -> Tools:
-        return Tools(self._config, self._cluster, self._open_glance(),
-                     report or progress.Silent())
+    def _tools(self, glance: Glance, report: progress.Progress | None,
+               checker: signatures.Checker | None = None) -> Tools:
+        return Tools(self._config, self._cluster, glance,
+                     report or progress.Silent(), checker, self._converter)

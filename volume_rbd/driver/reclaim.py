@@ -1,97 +1,177 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Removing what nobody needs any more, and only that.
+"""Removing volumes, and what nobody needs any more; and only that.
 
-An rbd_image with clones cannot go; it is marked, moved to the trash, and
-removed with its last clone. Nothing is ever renamed. Three things come to
-rest that way, and one more where Glance did not finish; each is removed only
-where it can be proved to be nobody's:
-
-* a volume of ours in the trash: it bears our own mark;
-* a Glance image that Glance deleted while it had clones: it is in the trash
-  of a store's pool, named as an image that Glance no longer has;
-* a removed snapshot that lost its last clone: it is in the trash *namespace*
-  of its rbd_image, where only removed snapshots are;
-* a clone of ours whose registration stayed pending: it bears our own mark,
-  and Glance no longer has the image.
+A volume is marked and moved to the trash, out of sight at once, whatever its
+size; its data goes in the background. What clones still need stays in the
+trash and is removed with the last of them. Nothing is ever renamed. What may
+go is told in :mod:`volume_rbd.driver.leftovers`.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import dataclasses
 import time
-import uuid
 from collections.abc import Callable, Iterator
 
 from oslo_log import log as logging
 
 from volume_rbd import exception, opts
 from volume_rbd.ceph import lineage
-from volume_rbd.ceph.interface import Cluster, Image, ParentInfo, Pool
+from volume_rbd.ceph.interface import (
+    Cluster,
+    Image,
+    ParentInfo,
+    Pool,
+    TrashEntry,
+)
+from volume_rbd.driver import debris
+from volume_rbd.driver.background import Flattener, OnProgress, Worker
+from volume_rbd.driver.leftovers import Finder, Reclaimable
 from volume_rbd.glance.interface import Glance
 
 LOG = logging.getLogger(__name__)
 
-OWN_SNAPSHOT_PREFIX = 'volume_rbd.'
+_PURGES_AT_ONCE = 2
+# What one call of purge_due does at most: it runs every minute.
+_OPENED_AT_ONCE = 64
+_PURGED_WITHIN_S = 30.0
+# What cannot go is looked at again so much later: whose clones we delete
+# ourselves goes at once.
+_KEPT_AGAIN_S = 600.0
+_TRIED_AGAIN_S = 30.0
+# Ids whose removal has begun: without a header there is no mark left to read.
+_PURGING = 'volume_rbd.purging.'
 
 
 @dataclasses.dataclass(frozen=True)
 class Deletion:
-    """:param is_trashed: True where clones still need it: it is out of sight
-        and goes when the last of them does."""
+    """:param is_trashed: True where clones still need it, or it is kept for
+        a while: it is out of sight, and goes when that is over. Otherwise
+        its data is being removed."""
 
     name: str
     is_trashed: bool
     reason: str = ''
 
 
-@dataclasses.dataclass(frozen=True)
-class Reclaimable:
-    """:param what: 'trashed_volume', 'trashed_image', 'removed_snapshot' or
-        'pending_clone'.
-    :param name: the rbd_image's name, or ``name@snapshot``.
-    :param why: why it is nobody's.
-    """
-
-    what: str
-    pool: str
-    name: str
-    image_id: str
-    size_bytes: int
-    age_s: float | None
-    why: str
-    snapshot_id: int | None = None
-
-
 class Reclaimer:
     """Removes volumes, and what their removal sets free."""
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
-                 open_glance: Callable[[], Glance]) -> None:
+                 open_glance: Callable[[], Glance], flattener: Flattener
+                 ) -> None:
         self._config = config
         self._cluster = cluster
-        self._open_glance = open_glance
+        self._pool = cluster.pool(config.pool)
+        self._finder = Finder(config, cluster, open_glance)
+        self._flattener = flattener
+        self._worker = Worker(_PURGES_AT_ONCE, 'purge')
+        self._kept_until: dict[str, float] = {}
 
     # -- removing a volume ---------------------------------------------------
-    def remove_volume(self, name: str) -> Deletion:
-        """Remove it, or trash it where clones need it; then remove of its
-        ancestors what it alone had kept alive.
+    def remove_volume(self, name: str, *, delay_s: int = 0,
+                      check: Callable[[Image], None] = lambda image: None
+                      ) -> Deletion:
+        """Move a volume to the trash; its data goes in the background, and
+        with it what it alone had kept alive of its ancestors.
 
+        :param check: is handed the volume, and may refuse.
         :raises ImageNotFound, ImageBusy:
         """
-        pool = self._cluster.pool(self._config.pool)
-        with pool.open(name) as image:
-            parent = image.parent
-            is_free = _drop_snapshots(image)
-            if not is_free:
-                lineage.set_state(image, lineage.TRASHED)
-        if is_free:
-            pool.remove(name)
-            self._release(parent)
-            return Deletion(name, False)
-        pool.trash_move(name)
-        return Deletion(name, True, 'clones still share its data')
+        with self._pool.open(name) as image:
+            check(image)
+            image_id = image.id
+            has_clones = bool(image.snapshots()) and bool(image.children())
+            mark = lineage.get_lineage(image)
+            lineage.set_state(image, lineage.TRASHED)
+        try:
+            self._pool.trash_move(name, delay_s)
+        except exception.VolumeRBDError:
+            self._restore_mark(name, mark)
+            raise
+        if delay_s:
+            return Deletion(name, True, f'it is kept for {delay_s} s')
+        self._submit(self._pool, image_id)
+        if has_clones:
+            return Deletion(name, True, 'clones still share its data')
+        return Deletion(name, False)
 
-    def _release(self, parent: ParentInfo | None) -> None:
+    def _restore_mark(self, name: str, mark: lineage.Lineage | None) -> None:
+        with contextlib.suppress(exception.VolumeRBDError), \
+                self._pool.open(name) as image:
+            if mark is None:
+                image.remove_metadata(lineage.KEY)
+            else:
+                lineage.set_state(image, mark.state)
+
+    def _submit(self, pool: Pool, image_id: str
+                ) -> concurrent.futures.Future[object]:
+        return self._worker.submit(
+            image_id, lambda progress: self._try_to_purge(
+                pool, image_id, progress))
+
+    def purge_now(self, image_id: str) -> bool:
+        """Remove a volume in the trash and wait for it.
+
+        :returns: whether it is gone; False where it may not go yet.
+        """
+        future = self._submit(self._pool, image_id)
+        concurrent.futures.wait([future])
+        return not future.cancelled() and bool(future.result())
+
+    def _try_to_purge(self, pool: Pool, image_id: str, progress: OnProgress
+                      ) -> bool:
+        try:
+            return self._purge(pool, image_id, progress)
+        except exception.ImageNotFound:
+            return True
+        except exception.Cancelled:
+            LOG.info('The removal of %s goes on after the next start',
+                     image_id)
+        except exception.VolumeRBDError as error:
+            LOG.warning('%s stays in the trash of pool %s for now: %s',
+                        image_id, pool.name, error)
+        return False
+
+    def _purge(self, pool: Pool, image_id: str,
+               progress: OnProgress | None = None) -> bool:
+        """Remove an entry of the trash that is nobody's.
+
+        :returns: whether it is gone.
+        :raises ImageNotFound: it was gone already.
+        """
+        entry = _find_due(pool, image_id)
+        if entry is None:
+            with pool.open_by_id(image_id, read_only=True):
+                return False  # it is kept, or was restored
+        with pool.open_by_id(image_id) as image:
+            # It may have been restored and trashed by another meanwhile.
+            if (not self._finder.is_nobodys(pool, image, entry.name)
+                    or not debris.drop_snapshots(image)):
+                return False
+            parent = image.parent
+        self._remove_entry(pool, image_id, progress)
+        LOG.info('Removed %s/%s from the trash', pool.name, entry.name)
+        self.release(parent)
+        return True
+
+    def _remove_entry(self, pool: Pool, image_id: str,
+                      progress: OnProgress | None) -> None:
+        self._pool.set_metadata(_PURGING + image_id, pool.name)
+        try:
+            pool.trash_remove(image_id, on_progress=progress)
+        except exception.ImageNotFound:
+            pass
+        except exception.VolumeRBDError:
+            with contextlib.suppress(exception.VolumeRBDError):
+                self._pool.remove_metadata(_PURGING + image_id)
+            raise
+        self._pool.remove_metadata(_PURGING + image_id)
+
+    # -- and its ancestors ---------------------------------------------------
+    def release(self, parent: ParentInfo | None) -> None:
         """A child of *parent* is gone: remove what that has set free."""
         ancestor = parent
         while ancestor is not None:
@@ -106,51 +186,32 @@ class Reclaimer:
         """:returns: the next ancestor that may be free now."""
         pool = self._cluster.pool(parent.pool)
         with pool.open_by_id(parent.image_id) as image:
-            _drop_removed_snapshot(image, parent.snapshot_id)
-            if not parent.in_trash or not self._is_nobodys(pool, image,
-                                                           parent.image):
+            debris.drop_snapshot_of_a_clone(image, parent.snapshot_id)
+            if parent.in_trash:
+                if (not _find_due(pool, parent.image_id)
+                        or not self._finder.is_nobodys(
+                            pool, image, parent.image)):
+                    return None
+            elif (pool.name != self._pool.name
+                    or not debris.is_deleted_by_stock(image)):
                 return None
-            if not _drop_snapshots(image):
+            if not debris.drop_snapshots(image):
                 return None
             grandparent = image.parent
-        pool.trash_remove(parent.image_id)
-        LOG.info('Removed %s/%s from the trash: its last clone is gone',
-                 parent.pool, parent.image)
+            if not parent.in_trash:
+                lineage.set_state(image, lineage.TRASHED)
+                name = image.spec.name
+        if not parent.in_trash:
+            pool.trash_move(name)
+        self._remove_entry(pool, parent.image_id, None)
+        LOG.info('Removed %s/%s: its last clone is gone', parent.pool,
+                 parent.image)
         return grandparent
-
-    def _is_nobodys(self, pool: Pool, image: Image, name: str) -> bool:
-        """Whether a trashed rbd_image may go, once it is childless."""
-        mark = lineage.get_lineage(image)
-        if pool.name == self._config.pool:
-            return mark is not None and mark.state == lineage.TRASHED
-        return self._is_deleted_in_glance(name)
-
-    def _is_deleted_in_glance(self, name: str) -> bool:
-        try:
-            uuid.UUID(name)
-        except ValueError:
-            return False
-        try:
-            return not self._open_glance().has_image(name)
-        except exception.VolumeRBDError as error:
-            LOG.warning('Glance cannot be asked for image %s: %s', name,
-                        error)
-            return False
 
     # -- finding what is left ------------------------------------------------
     def find(self) -> Iterator[Reclaimable]:
         """What :meth:`reclaim` would remove. Opens every volume once."""
-        for pool in self._pools():
-            yield from self._find_trashed(pool)
-            if pool.name != self._config.pool:
-                yield from self._find_pending(pool)
-        pool = self._cluster.pool(self._config.pool)
-        for summary in pool.images():
-            try:
-                with pool.open(summary.name, read_only=True) as image:
-                    yield from _find_removed_snapshots(image)
-            except (exception.ImageNotFound, exception.ImageBusy):
-                continue
+        return self._finder.find()
 
     def reclaim(self, item: Reclaimable) -> bool:
         """Remove one, if it is still nobody's.
@@ -161,58 +222,39 @@ class Reclaimer:
         try:
             if item.snapshot_id is not None:
                 with pool.open_by_id(item.image_id) as image:
-                    return _drop_removed_snapshot(image, item.snapshot_id)
+                    return debris.drop_snapshot_of_a_clone(
+                        image, item.snapshot_id)
             if item.what == 'pending_clone':
                 return self._reclaim_pending(pool, item)
-            with pool.open_by_id(item.image_id) as image:
-                # It may have been restored since it was found.
-                if (not _is_in_trash(pool, item.image_id)
-                        or not self._is_nobodys(pool, image, item.name)
-                        or not _drop_snapshots(image)):
-                    return False
-                parent = image.parent
-            pool.trash_remove(item.image_id)
+            if item.what == 'stock_deleted':
+                return self._reclaim_stock(item)
+            return self._purge(pool, item.image_id)
         except exception.ImageNotFound:
             return True
         except (exception.ImageBusy, exception.AccessDenied) as error:
             LOG.warning('%s/%s stays: %s', item.pool, item.name, error)
             return False
-        self._release(parent)
-        return True
-
-    def _find_pending(self, pool: Pool) -> Iterator[Reclaimable]:
-        for summary in pool.images():
-            try:
-                with pool.open(summary.name, read_only=True) as image:
-                    if not (_is_pending_clone(image)
-                            and self._is_deleted_in_glance(summary.name)):
-                        continue
-                    mark = lineage.get_lineage(image)
-                    size_bytes = image.size_bytes
-            except exception.ImageNotFound:
-                continue
-            except exception.AccessDenied as error:
-                LOG.warning('%s/%s is left alone: %s', pool.name,
-                            summary.name, error)
-                continue
-            yield Reclaimable(
-                what='pending_clone', pool=pool.name, name=summary.name,
-                image_id=summary.id, size_bytes=size_bytes,
-                age_s=time.time() - mark.created_at if mark else None,
-                why='Glance never finished its registration and no longer '
-                    'has the image')
 
     def _reclaim_pending(self, pool: Pool, item: Reclaimable) -> bool:
         with pool.open_by_id(item.image_id) as image:
-            if not (_is_pending_clone(image)
-                    and self._is_deleted_in_glance(item.name)):
+            if not self._finder.is_nobodys_clone(image, item.name):
                 return False
             parent = image.parent
-            if not _drop_snapshots(image):
+            if not debris.drop_snapshots(image):
                 return False
         pool.remove(item.name)
-        self._release(parent)
+        self.release(parent)
         return True
+
+    def _reclaim_stock(self, item: Reclaimable) -> bool:
+        with self._pool.open_by_id(item.image_id) as image:
+            if (image.spec.name != item.name or image.watchers()
+                    or not debris.is_deleted_by_stock(image)
+                    or not debris.drop_snapshots(image)):
+                return False
+            lineage.set_state(image, lineage.TRASHED)
+        self._pool.trash_move(item.name)
+        return self._purge(self._pool, item.image_id)
 
     def purge(self) -> list[Reclaimable]:
         """Remove everything that :meth:`find` finds, until nothing more
@@ -220,6 +262,7 @@ class Reclaimer:
 
         :returns: what went.
         """
+        self.wait()
         gone: list[Reclaimable] = []
         while True:
             step = [item for item in list(self.find()) if self.reclaim(item)]
@@ -227,106 +270,72 @@ class Reclaimer:
                 return gone
             gone += step
 
-    def _pools(self) -> list[Pool]:
-        names = [self._config.pool, *self._config.image_pools]
-        try:
-            names += [store.pool for store in self._open_glance().get_stores()
-                      if store.type == 'rbd' and store.pool
-                      and store.fsid in (None, self._cluster.fsid)]
-        except exception.VolumeRBDError as error:
-            LOG.warning("The pools of Glance's stores are not known: %s",
-                        error)
-        own, *others = (self._cluster.pool(name)
-                        for name in dict.fromkeys(names))
-        return [own, *(pool for pool in others if _is_ours_to_read(pool))]
+    # -- now and then --------------------------------------------------------
+    def purge_due(self) -> list[Reclaimable]:
+        """Remove what is due in the trash of the volumes' pool, and take up
+        what an earlier process left half done.
 
-    def _find_trashed(self, pool: Pool) -> Iterator[Reclaimable]:
-        now = time.time()
-        for entry in pool.trash():
-            if entry.deferred_until > now:
+        One listing where there is nothing to do; otherwise a bounded number
+        of entries, and half a minute: what takes longer goes on in the
+        background.
+
+        :returns: what went.
+        """
+        self._flattener.resume_due()
+        self._finish_removals()
+        due = list(self._find_due())
+        futures = [self._submit(self._pool, item.image_id) for item in due]
+        concurrent.futures.wait(futures, timeout=_PURGED_WITHIN_S)
+        return [item for item, future in zip(due, futures, strict=True)
+                if future.done() and not future.cancelled()
+                and future.result()]
+
+    def _find_due(self) -> Iterator[Reclaimable]:
+        entries = self._pool.trash()
+        now = time.monotonic()
+        here = {entry.id for entry in entries}
+        self._kept_until = {
+            image_id: until for image_id, until in self._kept_until.items()
+            if image_id in here and until > now}
+        waiting = [entry for entry in entries
+                   if entry.deferred_until <= time.time()
+                   and entry.id not in self._kept_until
+                   and not self._worker.is_running(entry.id)]
+        for entry in waiting[:_OPENED_AT_ONCE]:
+            found = self._finder.look_at_trashed(self._pool, entry)
+            self._kept_until[entry.id] = now + (
+                _KEPT_AGAIN_S if found is None else _TRIED_AGAIN_S)
+            if found is not None:
+                yield found
+
+    def _finish_removals(self) -> None:
+        """Those that were interrupted when there was no header left."""
+        for key, name in self._pool.metadata().items():
+            if not key.startswith(_PURGING):
                 continue
+            image_id = key.removeprefix(_PURGING)
+            if self._worker.is_running(image_id):
+                continue
+            pool = self._cluster.pool(name)
             try:
-                with pool.open_by_id(entry.id, read_only=True) as image:
-                    if (image.children()
-                            or not self._is_nobodys(pool, image, entry.name)):
-                        continue
-                    size_bytes = image.size_bytes
+                with pool.open_by_id(image_id, read_only=True):
+                    continue  # its mark is still there to be read
             except exception.ImageNotFound:
-                continue
-            except exception.AccessDenied as error:
-                LOG.warning('%s/%s is left alone: %s', pool.name, entry.name,
-                            error)
-                continue
-            is_volume = pool.name == self._config.pool
-            yield Reclaimable(
-                what='trashed_volume' if is_volume else 'trashed_image',
-                pool=pool.name, name=entry.name, image_id=entry.id,
-                size_bytes=size_bytes, age_s=now - entry.deletion_time,
-                why=('deleted by this driver, its last clone is gone'
-                     if is_volume else
-                     'deleted by Glance, its last clone is gone'))
+                self._remove_entry(pool, image_id, None)
+
+    def wait(self) -> None:
+        """Until what is being removed is gone."""
+        self._worker.wait()
+
+    def close(self, *, wait: bool = True) -> None:
+        """:param wait: for what is being removed; else it is stopped, and
+            :meth:`purge_due` of another process finds it."""
+        self._worker.close(wait=wait)
 
 
-def _is_ours_to_read(pool: Pool) -> bool:
-    """A store may be in another cluster, or not for the volumes' user."""
-    try:
-        pool.check()
-    except (exception.PoolNotFound, exception.AccessDenied) as error:
-        LOG.warning('Pool %s is left alone: %s', pool.name, error)
-        return False
-    return True
-
-
-def _is_pending_clone(image: Image) -> bool:
-    mark = lineage.get_lineage(image)
-    return (mark is not None and mark.kind == lineage.GLANCE_IMAGE
-            and mark.state == lineage.PENDING)
-
-
-def is_own_snapshot(name: str) -> bool:
-    """Whether an operation of ours took it; no user's name looks so."""
-    return name.startswith(OWN_SNAPSHOT_PREFIX)
-
-
-def _is_in_trash(pool: Pool, image_id: str) -> bool:
-    return any(entry.id == image_id for entry in pool.trash())
-
-
-def _drop_snapshots(image: Image) -> bool:
-    """Remove every snapshot of an rbd_image that is to go, where no clone
-    needs it.
-
-    :returns: False if a clone needs one.
-    """
-    is_free = True
-    for snapshot in image.snapshots():
-        if image.children(snapshot.id):
-            is_free = False
-            # Clone v2: the name goes at once, the data with the last clone.
-            if not snapshot.in_trash and not snapshot.is_protected:
-                image.remove_snapshot(snapshot.name)
-            continue
-        if snapshot.is_protected:
-            image.unprotect_snapshot(snapshot.name)
-        image.remove_snapshot_by_id(snapshot.id)
-    return is_free
-
-
-def _drop_removed_snapshot(image: Image, snapshot_id: int) -> bool:
-    for snapshot in image.snapshots():
-        if snapshot.id == snapshot_id:
-            if not snapshot.in_trash or image.children(snapshot_id):
-                return False
-            image.remove_snapshot_by_id(snapshot_id)
-    return True
-
-
-def _find_removed_snapshots(image: Image) -> Iterator[Reclaimable]:
-    for snapshot in image.snapshots():
-        if snapshot.in_trash and not image.children(snapshot.id):
-            yield Reclaimable(
-                what='removed_snapshot', pool=image.spec.pool,
-                name=f'{image.spec.name}@{snapshot.name}',
-                image_id=image.id, snapshot_id=snapshot.id,
-                size_bytes=snapshot.size_bytes, age_s=None,
-                why='removed earlier, its last clone is gone')
+def _find_due(pool: Pool, image_id: str) -> TrashEntry | None:
+    """The entry of the trash, if it is there and not kept any longer."""
+    entry = pool.find_trashed(image_id)
+    if entry is None or entry.deferred_until > time.time():
+        return None
+    return entry

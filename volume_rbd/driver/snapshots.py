@@ -1,28 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots of volumes."""
+"""Snapshots of volumes, those that are parts of a group's included."""
 
 from __future__ import annotations
 
-from volume_rbd import exception, model, opts
-from volume_rbd.ceph.interface import Cluster, SnapshotInfo
-from volume_rbd.driver.reclaim import is_own_snapshot
+from collections.abc import Callable, Sequence
+
+from oslo_log import log as logging
+
+from volume_rbd import exception, model, opts, progress
+from volume_rbd.ceph import groupmark
+from volume_rbd.ceph.interface import ChildInfo, Cluster, Image, SnapshotInfo
+from volume_rbd.driver import debris
+from volume_rbd.driver.background import Flattener
+from volume_rbd.driver.reclaim import Reclaimer
+from volume_rbd.driver.revert import Reverter
+
+LOG = logging.getLogger(__name__)
 
 
 class Snapshots:
     """The snapshots of one backend's volumes."""
 
-    def __init__(self, config: opts.BackendConfig, cluster: Cluster) -> None:
+    def __init__(self, config: opts.BackendConfig, cluster: Cluster,
+                 reclaimer: Reclaimer, flattener: Flattener, *,
+                 resized: Callable[[str], None] = lambda name: None
+                 ) -> None:
+        """:param resized: is told which volume has another size now."""
+        self._cluster = cluster
         self._pool = cluster.pool(config.pool)
+        self._reclaimer = reclaimer
+        self._flattener = flattener
+        self._resized = resized
+        self._reverter = Reverter(config, cluster)
 
     def create(self, volume: str, name: str) -> None:
-        """:raises ImageNotFound, SnapshotExists, InvalidName:"""
+        """Protected, as the stock driver has it.
+
+        :raises ImageNotFound, SnapshotExists, InvalidName:
+        """
         model.check_name(name, 'snapshot')
-        if is_own_snapshot(name):
+        if debris.is_of_an_operation(name):
             raise exception.InvalidName(
-                f'{name!r} begins like the snapshots that this driver takes '
+                f'{name!r} is named like the snapshots that a driver takes '
                 'itself.', remedy='Choose another name.')
         with self._pool.open(volume) as image:
+            if groupmark.find(image, name) is not None:
+                raise exception.SnapshotExists(
+                    f'Volume {volume!r} has a snapshot {name!r}, of a group.')
             image.create_snapshot(name)
+            try:
+                # Clones of format 2 do not need it; the stock driver does,
+                # to make clones of format 1 of it.
+                image.protect_snapshot(name)
+            except BaseException:
+                image.remove_snapshot(name)
+                raise
 
     def list(self, volume: str) -> list[SnapshotInfo]:
         """Those of the volume's owner; not what was removed and still has
@@ -31,37 +63,101 @@ class Snapshots:
         :raises ImageNotFound:
         """
         with self._pool.open(volume, read_only=True) as image:
-            return [found for found in image.snapshots()
-                    if not found.in_trash]
+            found = [*image.snapshots(), *groupmark.parts(image)]
+        return sorted((each for each in found if not each.in_trash),
+                      key=lambda each: each.id)
 
-    def delete(self, volume: str, name: str) -> None:
-        """Clones of it go on living (clone v2).
+    def delete(self, volume: str, name: str, *,
+               report: progress.Progress | None = None) -> None:
+        """Clones of it go on living. Those of format 1, which the stock
+        driver makes, must be flattened first; in the pool of the volumes
+        that is done here, as it does.
 
         :raises ImageNotFound, SnapshotNotFound:
-        :raises SnapshotBusy: it has clones of format 1.
+        :raises SnapshotBusy: it has clones of format 1 in another pool.
         """
         with self._pool.open(volume) as image:
             found = image.find_snapshot(name)
             if found is None:
-                raise exception.SnapshotNotFound(
-                    f'Volume {volume!r} has no snapshot {name!r}.')
+                delete_group_part(image, name)
+                return
             if found.is_protected:
-                image.unprotect_snapshot(name)
+                self._unprotect(image, found, report or progress.Silent())
             image.remove_snapshot(name)
 
-    def revert(self, volume: str, name: str) -> None:
-        """Make the volume what it was at the snapshot, its size too.
+    def _unprotect(self, image: Image, snapshot: SnapshotInfo,
+                   report: progress.Progress) -> None:
+        try:
+            image.unprotect_snapshot(snapshot.name)
+            return
+        except exception.SnapshotBusy:
+            children = self._children_of_format_1(image, snapshot)
+        others = [f'{child.pool}/{child.image}' for child in children
+                  if child.pool != self._pool.name]
+        if others:
+            raise exception.SnapshotBusy(
+                f'Snapshot {image.spec}@{snapshot.name} has clones of format '
+                f'1: {", ".join(others)}.',
+                remedy='Flatten them with "rbd flatten", or remove them.')
+        for child in children:
+            self._flatten(child, report)
+        image.unprotect_snapshot(snapshot.name)
 
+    def _children_of_format_1(self, image: Image, snapshot: SnapshotInfo
+                              ) -> Sequence[ChildInfo]:
+        found = []
+        for child in image.children(snapshot.id):
+            try:
+                with self._cluster.pool(child.pool).open_by_id(
+                        child.image_id, read_only=True) as opened:
+                    if not opened.is_clone_v2:
+                        found.append(child)
+            except exception.ImageNotFound:
+                continue
+        return found
+
+    def _flatten(self, child: ChildInfo, report: progress.Progress) -> None:
+        if child.in_trash and self._reclaimer.purge_now(child.image_id):
+            return
+        report.step(f'flattening {child.image}, a clone of the snapshot')
+        LOG.info('Flattening %s/%s: it is a clone of format 1 of a snapshot '
+                 'that is to be deleted', child.pool, child.image)
+
+        def on_progress(done: int, total: int) -> None:
+            report.check()
+
+        with self._flattener.slot(), self._cluster.pool(
+                child.pool).open_by_id(child.image_id) as image:
+            image.flatten(on_progress)
+
+    def revert(self, volume: str, name: str, *, keep_size: bool = False,
+               report: progress.Progress | None = None) -> None:
+        """Make the volume what it was at the snapshot.
+
+        Where that fails or is killed half-way, the volume is what it was
+        before: at once, or with the next revert.
+
+        :param keep_size: a volume that has grown since keeps its size, what
+            it has grown by reading as zeros; otherwise it shrinks again.
         :raises ImageNotFound, SnapshotNotFound:
         :raises ImageBusy: somebody has the volume open.
         """
-        with self._pool.open(volume) as image:
-            if image.find_snapshot(name) is None:
-                raise exception.SnapshotNotFound(
-                    f'Volume {volume!r} has no snapshot {name!r}.')
-            watchers = image.watchers()
-            if watchers:
-                raise exception.ImageBusy(
-                    f'Volume {volume!r} is open at {", ".join(watchers)}; a '
-                    'revert would change it under its user.')
-            image.rollback(name)
+        try:
+            self._reverter.revert(volume, name, keep_size=keep_size,
+                                  report=report or progress.Silent())
+        finally:
+            self._resized(volume)
+
+
+def delete_group_part(image: Image, name: str) -> None:
+    """Remove the volume's part in a snapshot of a group.
+
+    :raises SnapshotNotFound: it has none of that name.
+    """
+    found = groupmark.find(image, name)
+    if found is None and not groupmark.has_mark(image, name):
+        raise exception.SnapshotNotFound(
+            f'Volume {image.spec.name!r} has no snapshot {name!r}.')
+    if found is not None:
+        image.remove_snapshot_by_id(found.id)
+    groupmark.remove_mark(image, name)

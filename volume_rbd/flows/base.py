@@ -13,8 +13,9 @@ from oslo_log import log as logging
 from taskflow import task
 from taskflow.types import failure
 
-from volume_rbd import opts, progress
+from volume_rbd import opts, progress, signatures
 from volume_rbd.ceph.interface import Cluster, Pool
+from volume_rbd.copying import qemu_img
 from volume_rbd.glance.interface import Glance
 
 LOG = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ class Tools:
     cluster: Cluster
     glance: Glance
     report: progress.Progress
+    checker: signatures.Checker | None = None
+    converter: qemu_img.Converter = dataclasses.field(
+        default_factory=qemu_img.QemuImg)
 
     @property
     def pool(self) -> Pool:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """create_from_image: a Glance image becomes a volume.
 
-Arguments (JSON): job, image_id, volume_name, size_bytes, image_size_bytes,
-source ([pool, image, snapshot] or None), choices.
+Arguments (JSON): job, image_id, volume_name, size_bytes, is_size_fixed,
+image_size_bytes, disk_format, source ([pool, image, snapshot] or None),
+choices, settings (of the volume's type; None where it asks for none).
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from taskflow.patterns import linear_flow
 
 from volume_rbd import exception, model, plan
 from volume_rbd.ceph import lineage
-from volume_rbd.copying import inbound
-from volume_rbd.flows import strategies
+from volume_rbd.ceph import settings as settings_
+from volume_rbd.copying import clearing, inbound
+from volume_rbd.flows import convert_image, strategies, verify
 from volume_rbd.flows.base import Task, Tools
 
 NAME = plan.Operation.CREATE_FROM_IMAGE.value
@@ -25,27 +27,58 @@ _CHUNK_BYTES = 1 * model.MIB
 
 
 def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
-                  volume_name: str) -> dict[str, Any]:
+                  volume_name: str, volume: model.VolumeSpec | None = None
+                  ) -> dict[str, Any]:
+    """:param volume: where its settings are wanted."""
     source = decided.source
     return {
         'job': job,
         'image_id': image.id,
         'image_size_bytes': image.size_bytes or 0,
         'volume_name': volume_name,
+        'disk_format': image.disk_format,
         'size_bytes': decided.size_bytes,
+        'is_size_fixed': decided.is_size_fixed,
         'source': ([source.pool, source.image, source.snapshot]
                    if source else None),
         'choices': [choice.as_dict() for choice in decided.choices],
+        'settings': ({'qos': dict(volume.qos),
+                      'is_multiattach': volume.is_multiattach}
+                     if volume and settings_.are_wanted(volume) else None),
     }
 
 
-def get_flow(tools: Tools, arguments: Mapping[str, Any]) -> linear_flow.Flow:
+def get_flow(tools: Tools, arguments: Mapping[str, Any], *,
+             replaces: bool = False) -> linear_flow.Flow:
+    """:param replaces: the volume is there, and gets another content."""
+    if replaces:
+        return _get_replacing_flow(tools, arguments)
     branches: dict[str, list[Task]] = {
-        plan.Strategy.CLONE: [CloneImage(tools)],
+        plan.Strategy.CLONE: verify.before_clone(tools, [CloneImage(tools)]),
+        plan.Strategy.CONVERT: [
+            CreateBlank(tools), *convert_image.get_tasks(
+                tools, is_direct=arguments['source'] is not None)],
         plan.Strategy.DOWNLOAD: [CreateBlank(tools), Download(tools)],
     }
     flow = linear_flow.Flow(NAME)
-    flow.add(strategies.get_flow(tools, arguments['choices'], branches))
+    flow.add(strategies.get_flow(tools, arguments['choices'], branches),
+             *verify.at_end(tools))
+    if arguments['settings']:
+        flow.add(ApplySettings(tools))
+    return flow
+
+
+def _get_replacing_flow(tools: Tools, arguments: Mapping[str, Any]
+                        ) -> linear_flow.Flow:
+    is_direct = arguments['source'] is not None
+    branches: dict[str, list[Task]] = {
+        plan.Strategy.CONVERT: convert_image.get_tasks(
+            tools, is_direct=is_direct, before_write=[ClearVolume(tools)]),
+        plan.Strategy.DOWNLOAD: [ClearVolume(tools), Download(tools)],
+    }
+    flow = linear_flow.Flow(NAME)
+    flow.add(strategies.get_flow(tools, arguments['choices'], branches),
+             *verify.at_end(tools))
     return flow
 
 
@@ -106,6 +139,21 @@ class CreateBlank(Task):
             _remove(self.tools, volume_name)
 
 
+class ClearVolume(Task):
+    """Let the volume that is there read as zeros, for another content. There
+    is no way back from here."""
+
+    title = 'clearing the volume'
+
+    def execute(self, volume_name: str) -> None:
+        with self.tools.pool.open(volume_name) as volume:
+            if watchers := volume.watchers():
+                raise exception.ImageBusy(
+                    f'Volume {volume_name!r} is open at '
+                    f'{", ".join(watchers)}.')
+            clearing.clear(volume, self.tools.report)
+
+
 class Download(Task):
     """Stream the image from Glance into the volume; zeros stay holes."""
 
@@ -122,9 +170,24 @@ class Download(Task):
                 image_id, _CHUNK_BYTES)) as chunks, \
                 self.tools.pool.open(volume_name) as volume:
             moved = inbound.write_stream(
-                chunks, volume, operations=operations, report=report)
+                verify.verified(self.tools, chunks), volume,
+                operations=operations, report=report)
             lineage.set_state(volume, lineage.COMPLETE)
         return moved
+
+
+class ApplySettings(Task):
+    """Limits and multiattach, whatever the strategy was.
+
+    To undo it is to remove the volume, which whoever made it does.
+    """
+
+    title = 'applying what the volume type asks for'
+
+    def execute(self, volume_name: str, settings: Mapping[str, Any]) -> None:
+        wanted = model.VolumeSpec(volume_name, **settings)
+        with self.tools.pool.open(volume_name) as volume:
+            settings_.apply_settings(volume, wanted)
 
 
 def _not_cloneable(reason: plan.Reason, error: exception.VolumeRBDError

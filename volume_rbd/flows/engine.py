@@ -145,4 +145,6 @@ def _result(operation: str, job: str, values: Mapping[str, Any],
         reason=choice['reason'], sentence=choice['sentence'],
         attempts=attempts, seconds=seconds,
         bytes_moved=int(values.get('bytes_moved') or 0),
-        size_bytes=int(values.get('size_bytes') or 0), values=values)
+        # What was found out on the way goes before what was planned.
+        size_bytes=int(values.get('volume_size_bytes')
+                       or values.get('size_bytes') or 0), values=values)

@@ -50,14 +50,13 @@ class CloneVolume(Task):
     names it, and mark it pending."""
 
     title = 'cloning the volume'
-    default_provides = 'is_clone_v2'
 
     def execute(self, job: str, image_id: str, volume_name: str,
-                store_pool: str) -> bool:
+                store_pool: str) -> None:
         source = _source(self.tools, volume_name, image_id)
         pool = self.tools.cluster.pool(store_pool)
         try:
-            is_v2 = self._clone(pool, source, image_id)
+            self._clone(pool, source, image_id)
         except exception.CephPermissionDenied as error:
             raise _not_cloneable(plan.Reason.CLONE_DENIED, error) from None
         except (exception.NotSupported, exception.PoolNotFound) as error:
@@ -66,15 +65,14 @@ class CloneVolume(Task):
                 pool.open(image_id) as clone:
             lineage.adopt(clone, kind=lineage.GLANCE_IMAGE, job=job,
                           origin=f'rbd:{source}', state=lineage.PENDING)
-        return is_v2
 
     @staticmethod
-    def _clone(pool: Pool, source: model.SnapSpec, image_id: str) -> bool:
+    def _clone(pool: Pool, source: model.SnapSpec, image_id: str) -> None:
         try:
-            return pool.clone(source, image_id)
+            pool.clone(source, image_id)
         except exception.ImageExists:
             reap_own(pool, image_id)
-            return pool.clone(source, image_id)
+            pool.clone(source, image_id)
 
     def revert(self, image_id: str, store_pool: str, result: object,
                **kwargs: Any) -> None:
@@ -98,7 +96,8 @@ class FlattenClone(Task):
 
 
 class PublishSnapshot(Task):
-    """Take and protect the snapshot that Glance's URL names.
+    """Take and protect the snapshot that Glance's URL names; it goes with the
+    whole clone.
 
     Protected always: Glance's own add does it, and other clients of the pool
     may clone with format 1.
@@ -111,11 +110,6 @@ class PublishSnapshot(Task):
             if clone.find_snapshot(model.GLANCE_SNAPSHOT) is None:
                 clone.create_snapshot(model.GLANCE_SNAPSHOT)
             clone.protect_snapshot(model.GLANCE_SNAPSHOT)
-
-    def revert(self, image_id: str, store_pool: str, result: object,
-               **kwargs: Any) -> None:
-        # Goes with the whole clone; see CloneVolume.
-        return
 
 
 class Register(Task):

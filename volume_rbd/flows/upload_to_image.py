@@ -4,14 +4,13 @@
 Always from a snapshot, so that the image is one point in time even while the
 volume is written to.
 
-Arguments (JSON): job, image_id, image_name, disk_format, container_format,
-properties, min_disk_gib, record_exists, volume_name, size_bytes, fsid,
-store_id, store_pool, choices.
+Arguments (JSON): job, image_id, image_name, disk_format, is_compressed,
+container_format, properties, min_disk_gib, record_exists, volume_name,
+size_bytes, fsid, store_id, store_pool, choices.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,30 +18,29 @@ from oslo_log import log as logging
 from taskflow.patterns import linear_flow
 
 from volume_rbd import exception, model, plan
-from volume_rbd.copying import inbound, outbound
-from volume_rbd.flows import registration, strategies
+from volume_rbd.flows import convert_volume, registration, strategies
 from volume_rbd.flows.base import Task, Tools
 from volume_rbd.flows.registration import source_snapshot
+from volume_rbd.flows.sending import send
 
 LOG = logging.getLogger(__name__)
-
-_LET_GO_TIMEOUT_S = 30
-_BEGUN_AFTER_S = 1.0
 
 NAME = plan.Operation.UPLOAD_TO_IMAGE.value
 
 
 def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
-                  record_exists: bool, volume_name: str, fsid: str
-                  ) -> dict[str, Any]:
+                  record_exists: bool, volume_name: str, fsid: str,
+                  is_compressed: bool = False) -> dict[str, Any]:
     """:param image: what the record is, or is to be; name, formats, id and
         properties count.
+    :param is_compressed: where the format can be.
     :param record_exists: the caller made the record and keeps it."""
     return {
         'job': job,
         'image_id': image.id,
         'image_name': image.name or '',
         'disk_format': image.disk_format,
+        'is_compressed': is_compressed,
         'container_format': image.container_format,
         'properties': dict(image.properties),
         'min_disk_gib': image.min_disk_gib,
@@ -59,6 +57,7 @@ def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
 def get_flow(tools: Tools, arguments: Mapping[str, Any]) -> linear_flow.Flow:
     branches: dict[str, list[Task]] = {
         plan.Strategy.CLONE: registration.get_tasks(tools),
+        plan.Strategy.CONVERT: convert_volume.get_tasks(tools),
         plan.Strategy.UPLOAD: [Upload(tools)],
     }
     flow = linear_flow.Flow(NAME)
@@ -119,48 +118,13 @@ class Upload(Task):
 
     def execute(self, image_id: str, volume_name: str,
                 store_id: str | None) -> int:
-        tools = self.tools
-        operations = inbound.operations_within_memory(
-            tools.config.copy_operations, outbound.CHUNK_BYTES)
+        pool = self.tools.pool
         # The volume itself is held open too: its watch keeps others from
         # deleting it, and ends by itself if this process is killed.
-        with tools.pool.open(volume_name), \
-                tools.pool.open(volume_name, read_only=True,
-                                snapshot=source_snapshot(image_id)) as volume:
-            tools.report.start(volume.size_bytes)
-            with outbound.SourceStream(volume, operations=operations,
-                                       report=tools.report) as stream:
-                try:
-                    tools.glance.upload(image_id, stream,
-                                        size_bytes=volume.size_bytes,
-                                        store_id=store_id)
-                except BaseException:
-                    _wait_until_let_go(tools, image_id)
-                    raise
-                return stream.read_bytes
-
-
-def _wait_until_let_go(tools: Tools, image_id: str) -> None:
-    """Wait until Glance has removed what it had of a broken transfer.
-
-    It may begin with it only now (queued, then saving), notices the break,
-    removes the data, and only then makes the image queued again. A record
-    that is deleted before leaves the data behind for a while.
-    """
-    started = time.monotonic()
-    was_saving = False
-    while (waited_s := time.monotonic() - started) < _LET_GO_TIMEOUT_S:
-        try:
-            is_saving = tools.glance.get_image(image_id).status == 'saving'
-            if not is_saving and (was_saving or waited_s > _BEGUN_AFTER_S):
-                return
-            was_saving = was_saving or is_saving
-        except exception.VolumeRBDError as error:
-            LOG.debug('Image %s cannot be looked at: %s', image_id, error)
-            return
-        time.sleep(0.03)
-    LOG.warning('Glance still holds image %s after a broken transfer.',
-                image_id)
+        with pool.open(volume_name), \
+                pool.open(volume_name, read_only=True,
+                          snapshot=source_snapshot(image_id)) as volume:
+            return send(self.tools, volume, image_id, store_id)
 
 
 class DropSnapshot(Task):

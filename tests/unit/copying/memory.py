@@ -13,7 +13,8 @@ class MemoryDisk:
 
     :param failures: number of the operation (the first is 0) to its error.
     :ivar most_in_flight: so many operations were in flight at once.
-    :ivar reads, writes: (offset, length) of each, in the order they began.
+    :ivar reads, writes, zeroed: (offset, length) of each, in the order they
+        began.
     """
 
     def __init__(self, content: bytes | int,
@@ -26,6 +27,7 @@ class MemoryDisk:
         self.flushes = 0
         self.reads: list[tuple[int, int]] = []
         self.writes: list[tuple[int, int]] = []
+        self.zeroed: list[tuple[int, int]] = []
         self._extents = extents
         self._failures = failures or {}
         self._begun = 0
@@ -48,6 +50,15 @@ class MemoryDisk:
 
         def write() -> None:
             self.data[offset:offset + len(data)] = data
+
+        return self._begin(write)
+
+    def aio_write_zeroes(self, offset: int, length: int) -> MemoryOperation:
+        assert offset + length <= len(self.data)
+        self.zeroed.append((offset, length))
+
+        def write() -> None:
+            self.data[offset:offset + length] = bytes(length)
 
         return self._begin(write)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.world import MIB, VOLUME, World
-from volume_rbd import exception
+from tests.unit.world import MIB, VOLUME, OnStep, World
+from volume_rbd import exception, model
 from volume_rbd.model import VolumeSpec
 
 
@@ -41,7 +41,7 @@ def test_a_name_that_is_taken_is_refused(world: World) -> None:
         driver.snapshots.create(VOLUME, 's')
         with pytest.raises(exception.SnapshotExists):
             driver.snapshots.create(VOLUME, 's')
-    assert world.snapshots('volumes', VOLUME) == ['s']
+    assert world.snapshots('volumes', VOLUME) == ['s!']
 
 
 def test_what_is_not_there_is_told(world: World) -> None:
@@ -91,18 +91,46 @@ def test_a_snapshot_with_clones_is_out_of_sight_and_they_live_on(
     assert world.snapshots('volumes', VOLUME) == []
 
 
-def test_a_snapshot_with_clones_of_format_1_stays() -> None:
+def _with_clone_of_format_1() -> tuple[World, bytes]:
     world = World(clone_format=1)
-    world.make_volume()
+    data = world.make_volume()
     with world.driver() as driver:
         driver.snapshots.create(VOLUME, 's')
         driver.volumes.create_from_snapshot(VolumeSpec('new'), VOLUME, 's')
-        with pytest.raises(exception.SnapshotBusy):
-            driver.snapshots.delete(VOLUME, 's')
-        assert world.snapshots('volumes', VOLUME) == ['s!']
-        driver.volumes.delete('new')
-        driver.snapshots.delete(VOLUME, 's')
+    assert world.snapshots('volumes', VOLUME) == ['s!']
+    return world, data
+
+
+def test_clones_of_format_1_are_flattened_as_the_stock_driver_does() -> None:
+    world, data = _with_clone_of_format_1()
+    report = OnStep()
+    with world.driver() as driver:
+        driver.snapshots.delete(VOLUME, 's', report=report)
+        assert driver.volumes.show('new').parent is None
     assert world.snapshots('volumes', VOLUME) == []
+    assert world.read('volumes', 'new') == data
+    assert report.steps == ['flattening new, a clone of the snapshot']
+
+
+def test_one_that_is_just_being_deleted_is_not_flattened() -> None:
+    world, _ = _with_clone_of_format_1()
+    report = OnStep()
+    with world.driver() as driver:
+        driver.volumes.delete('new')
+        driver.snapshots.delete(VOLUME, 's', report=report)
+    assert world.disks('volumes') == [VOLUME]
+    assert world.snapshots('volumes', VOLUME) == []
+
+
+def test_clones_of_format_1_in_other_pools_are_named() -> None:
+    world, _ = _with_clone_of_format_1()
+    world.ceph.cluster('admin').pool('vms').clone(
+        model.SnapSpec('volumes', VOLUME, 's'), 'disk')
+    before = world.state()
+    with world.driver() as driver, pytest.raises(
+            exception.SnapshotBusy, match='vms/disk'):
+        driver.snapshots.delete(VOLUME, 's')
+    assert world.state() == before
 
 
 def test_a_revert_brings_back_data_and_size(world: World) -> None:
@@ -114,7 +142,7 @@ def test_a_revert_brings_back_data_and_size(world: World) -> None:
             volume.write(b'later', 0)
         driver.snapshots.revert(VOLUME, 's')
     assert world.read('volumes', VOLUME) == data
-    assert world.snapshots('volumes', VOLUME) == ['s']
+    assert world.snapshots('volumes', VOLUME) == ['s!']
 
 
 def test_a_volume_that_is_open_is_not_reverted(world: World) -> None:

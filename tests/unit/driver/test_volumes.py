@@ -443,6 +443,7 @@ def test_a_deleted_name_can_be_used_again(world: World) -> None:
         world.make_volume(size_bytes=2 * MIB)
         assert driver.volumes.show(VOLUME).size_bytes == 2 * MIB
         driver.volumes.delete(NEW)
+        driver.reclaimer.wait()
         assert world.disks('volumes') == [VOLUME]
         driver.volumes.delete(VOLUME)
     assert world.ceph.disks == {}

@@ -90,9 +90,9 @@ def test_a_volume_that_cannot_be_cloned_is_sent(reason: Reason, make: Make
     assert 'register_location' not in operation.calls['glance']
 
 
-@pytest.mark.parametrize('fields', [{'disk_format': 'qcow2'},
+@pytest.mark.parametrize('fields', [{'disk_format': 'iso'},
                                     {'container_format': 'ova'}])
-def test_another_format_is_refused_before_anything_is_touched(
+def test_a_format_that_nothing_makes_is_refused_before_anything_is_touched(
         fields: dict[str, str]) -> None:
     operation = checks.upload()
     before = operation.world.state()

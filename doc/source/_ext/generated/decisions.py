@@ -57,8 +57,11 @@ def _bad(reason: Reason, when: str) -> Row:
 def create_rows() -> Iterator[Row]:
     yield _create(Reason.NOT_BARE, 'container_format is not ``bare``',
                   image=_image(container_format='ova'))
-    yield _create(Reason.NOT_RAW, 'disk_format is not ``raw``',
+    yield _create(Reason.NOT_RAW, 'disk_format is one that can be read '
+                  '(qcow2, vmdk, vhd, vhdx, vdi, iso, ploop)',
                   image=_image(disk_format='qcow2'))
+    yield _create(Reason.NOT_RAW, 'disk_format is another',
+                  image=_image(disk_format='luks'))
     yield _create(Reason.ENCRYPTED_IMAGE, 'it is encrypted',
                   image=_image(properties={'cinder_encryption_key_id': 'k'}))
     yield _create(Reason.NO_LOCATION, 'Glance shows no location', places=())
@@ -106,11 +109,14 @@ def _store(reason: Reason, when: str, **changes: object) -> Row:
 
 
 def upload_rows() -> Iterator[Row]:
-    yield _upload(Reason.NOT_RAW, 'the wanted disk_format is not ``raw``',
-                  disk_format='qcow2')
     yield _upload(Reason.NOT_BARE,
                   'the wanted container_format is not ``bare``',
                   container_format='ova')
+    yield _upload(Reason.NOT_RAW,
+                  'the wanted disk_format is one that can be written '
+                  '(qcow2, vmdk, vhd, vhdx, vdi, ploop)',
+                  disk_format='qcow2')
+    yield _upload(Reason.NOT_RAW, 'it is another', disk_format='iso')
     yield _upload(Reason.CLONE_DISABLED,
                   '``enable_clone_optimization`` is off',
                   clone_enabled=False)
@@ -206,6 +212,12 @@ class DecisionTable(SphinxDirective):
         for row in rows:
             try:
                 decided = row.ask()
+            except exception.NotSupported as error:
+                if plan.SENTENCES[row.reason][:-1] not in error.message:
+                    raise self.error(f'{row.when}: {error}') from error
+                lines.append([row.when, link(row.reason),
+                              plan.SENTENCES[row.reason], 'refused'])
+                continue
             except exception.VolumeRBDError as error:
                 raise self.error(f'{row.when}: {error}') from error
             if decided.reason is not row.reason:

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""qemu-img on the in-memory cluster: the contract of
+:class:`volume_rbd.copying.qemu_img.Converter`.
+
+It knows the files of :mod:`tests.fakes.disk_formats`.
+
+    converter.fail_next(exception.NoSpace('full'))
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from tests.fakes import disk_formats
+from tests.fakes.ceph import FakeCeph
+from volume_rbd import exception, progress
+from volume_rbd.copying.luks import Cipher
+from volume_rbd.copying.qemu_img import FileDisk, RBDDisk
+
+LUKS_MAGIC = b'LUKS\xba\xbe\x00\x01'
+LUKS_HEADER_BYTES = 8192
+_PIECE = 1024 * 1024
+
+
+class FakeQemuImg:
+    """:ivar calls: what was asked for, in order.
+    :ivar leaves_watch: what fails leaves a watch on its target behind, as a
+        process that was killed does.
+    """
+
+    def __init__(self, ceph: FakeCeph) -> None:
+        self._ceph = ceph
+        self.calls: list[str] = []
+        self.leaves_watch = False
+        self._faults: list[BaseException] = []
+
+    def fail_next(self, error: BaseException, times: int = 1) -> None:
+        self._faults += [error] * times
+
+    def to_disk(self, source: RBDDisk | FileDisk, disk_format: str,
+                target: RBDDisk, *, is_zero: bool, size_bytes: int,
+                report: progress.Progress, key: bytes | None = None) -> None:
+        self.calls.append(f'to_disk {disk_format}')
+        data = self._read(source)
+        if disk_format in disk_formats.MAKERS:
+            data = data[disk_formats.PAYLOAD:]
+        start = LUKS_HEADER_BYTES if key is not None else 0
+        pool = self._ceph.cluster(target.cluster.user or 'cinder').pool(
+            target.pool)
+        report.start(size_bytes)
+        with pool.open(target.image) as disk:
+            if key is not None and disk.read(8, 32) != _digest(key):
+                raise exception.ConversionFailed('Invalid password.')
+            if start + len(data) > disk.size_bytes:
+                raise exception.ConversionFailed('The target is too small.')
+            for offset in range(0, len(data), _PIECE):
+                self._check(target, report)
+                piece = data[offset:offset + _PIECE]
+                if any(piece) or not is_zero:
+                    disk.write(piece, start + offset)
+                report.advance(len(piece))
+        self._check(target, report)
+
+    def to_format(self, source: RBDDisk, target: RBDDisk, disk_format: str,
+                  *, size_bytes: int, report: progress.Progress,
+                  compress: bool = False) -> None:
+        self.calls.append(f'to_format {disk_format}{" -c" * compress}')
+        report.start(size_bytes)
+        data = disk_formats.MAKERS[disk_format](self._read(source))
+        self._make(target, data)
+        self._check(target, report)
+        report.advance(size_bytes)
+
+    def make_luks_header(self, target: RBDDisk, cipher: Cipher, key: bytes,
+                         *, report: progress.Progress) -> None:
+        self.calls.append(f'luks {cipher.options()}')
+        header = LUKS_MAGIC + _digest(key)
+        self._make(target, header.ljust(LUKS_HEADER_BYTES, b'\0'))
+        self._check(target, report)
+
+    def _check(self, target: RBDDisk, report: progress.Progress) -> None:
+        try:
+            report.check()
+            if self._faults:
+                raise self._faults.pop(0)
+        except BaseException:
+            if self.leaves_watch:
+                [disk] = [disk for disk in self._ceph.disks.values()
+                          if disk.name == target.image]
+                disk.watchers.append('127.0.0.1:0/4711')
+            raise
+
+    def _make(self, target: RBDDisk, data: bytes) -> None:
+        pool = self._ceph.cluster(target.cluster.user or 'cinder').pool(
+            target.pool)
+        pool.create(target.image, len(data))
+        with pool.open(target.image) as disk:
+            for offset in range(0, len(data), _PIECE):
+                piece = data[offset:offset + _PIECE]
+                if any(piece):
+                    disk.write(piece, offset)
+
+    def _read(self, source: RBDDisk | FileDisk) -> bytes:
+        if isinstance(source, FileDisk):
+            return Path(source.path).read_bytes()
+        pool = self._ceph.cluster(source.cluster.user or 'cinder').pool(
+            source.pool)
+        with pool.open(source.image, snapshot=source.snapshot,
+                       read_only=True) as disk:
+            return disk.read(0, disk.size_bytes)
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots and rbd_images that nobody asked for: this driver's own, and what
+the stock driver leaves behind.
+
+The stock driver clones a volume from a protected snapshot of it,
+``CLONE.clone_snap``, forgets to remove that with the clone, and on account of
+it renames the volume to ``NAME.deleted`` where it should delete it. Backups
+to another cluster leave ``backup.ID.snap.TIME`` on the volume; they go with
+it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+
+from volume_rbd import exception
+from volume_rbd.ceph import groupmark
+from volume_rbd.ceph.interface import Image, SnapshotInfo
+
+OWN_PREFIX = 'volume_rbd.'
+STOCK_CLONE = '.clone_snap'
+STOCK_DELETED = '.deleted'
+_BACKUP = re.compile(r'backup\.[a-z0-9-]+\.snap\..+')
+
+#: How long somebody who is just closing an rbd_image is waited for.
+PATIENCE_S = 1.0
+_PAUSE_S = 0.1
+
+
+def is_own_snapshot(name: str) -> bool:
+    """Whether an operation of ours took it; no user's name looks so."""
+    return name.startswith(OWN_PREFIX)
+
+
+def is_of_an_operation(name: str) -> bool:
+    """Whether it is no snapshot of the volume's owner's."""
+    return (is_own_snapshot(name) or name.endswith(STOCK_CLONE)
+            or _BACKUP.fullmatch(name) is not None)
+
+
+def is_deleted_by_stock(image: Image) -> bool:
+    """A volume that the stock driver was asked to delete, with nothing of
+    its owner's on it. Whether it still has clones is not looked at."""
+    return (image.spec.name.endswith(STOCK_DELETED)
+            and not image.group_snapshots()
+            and all(found.in_trash or is_of_an_operation(found.name)
+                    for found in image.snapshots()))
+
+
+def is_stale_clone_snapshot(image: Image, found: SnapshotInfo) -> bool:
+    """The clone that the stock driver took it for is gone."""
+    return (not found.in_trash and found.name.endswith(STOCK_CLONE)
+            and not image.children(found.id))
+
+
+def refuse_snapshots(image: Image) -> None:
+    """:raises ImageHasSnapshots: it has some of its owner's."""
+    names = [found.name for found in image.snapshots()
+             if not found.in_trash and not is_of_an_operation(found.name)]
+    if names:
+        raise exception.ImageHasSnapshots(
+            f'Volume {image.spec.name!r} has snapshots: '
+            f'{", ".join(names)}.',
+            remedy='Delete them first with "volume-rbd snapshot delete".')
+    groups = [found.group for found in image.group_snapshots()]
+    if groups:
+        raise exception.ImageHasSnapshots(
+            f'Volume {image.spec.name!r} is part of snapshots of the RBD '
+            f'groups: {", ".join(groups)}.',
+            remedy='Delete those group snapshots first.')
+
+
+def refuse_watchers(image: Image, why: str = '') -> None:
+    """:param why: the rest of the sentence.
+    :raises ImageBusy: somebody has it open, and does not just close it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while watchers := image.watchers():
+        if time.monotonic() > deadline:
+            raise exception.ImageBusy(
+                f'Volume {image.spec.name!r} is open at '
+                f'{", ".join(watchers)}{why}.')
+        time.sleep(_PAUSE_S)
+
+
+def drop_snapshots(image: Image) -> bool:
+    """Remove every snapshot of an rbd_image that is to go, where no clone
+    needs it. Those of groups of somebody's stay, and keep it.
+
+    :returns: False if a clone needs one.
+    """
+    is_free = True
+    for part in groupmark.parts(image):
+        image.remove_snapshot_by_id(part.id)
+    for found in image.snapshots():
+        if image.children(found.id):
+            is_free = False
+            # Clone v2: the name goes at once, the data with the last clone.
+            if not found.in_trash:
+                with contextlib.suppress(exception.SnapshotBusy):
+                    image.unprotect_snapshot(found.name)
+                    image.remove_snapshot(found.name)
+            continue
+        _remove(image, found)
+    return is_free
+
+
+def drop_snapshot_of_a_clone(image: Image, snapshot_id: int) -> bool:
+    """A clone of *snapshot_id* is gone; remove it where it was there for
+    that clone only.
+
+    :returns: whether it is gone.
+    """
+    for found in image.snapshots():
+        if found.id == snapshot_id:
+            was_for_it = (found.in_trash or is_own_snapshot(found.name)
+                          or found.name.endswith(STOCK_CLONE))
+            if not was_for_it or image.children(snapshot_id):
+                return False
+            _remove(image, found)
+    return True
+
+
+def _remove(image: Image, found: SnapshotInfo) -> None:
+    if found.is_protected:
+        image.unprotect_snapshot(found.name)
+    image.remove_snapshot_by_id(found.id)

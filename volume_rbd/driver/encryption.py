@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encrypted volumes: LUKS1 straight on RBD, without a local file.
+
+The header is made by qemu-img, which knows every cipher that Cinder's volume
+types can name, on a temporary rbd_image of the header's size, and copied from
+there; librbd's own encryption knows AES only. A volume is larger than its
+size by the header, as the stock driver makes them, so that whoever opens it
+finds all the space that was asked for.
+
+A passphrase is the hexadecimal text of the key, as Cinder and os-brick have
+it. It goes to qemu-img through a pipe and nowhere else: no record, log, error
+or command line has it.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import tenacity
+
+from volume_rbd import exception, model, opts, plan, progress
+from volume_rbd.ceph.interface import Cluster
+from volume_rbd.copying import luks, qemu_img
+from volume_rbd.driver import from_file
+from volume_rbd.flows import staging
+
+LUKS = 'luks'
+_ATTEMPTS = 20
+_MAGIC = b'LUKS\xba\xbe\x00\x01'
+
+
+class Encryption:
+    """The encrypted volumes of one backend.
+
+    ``cipher`` is dm-crypt's, ``aes-xts-plain64``; ``key_size`` in bits is
+    that of the cipher's key, of which xts takes two; ``provider`` is that of
+    the volume type.
+    """
+
+    def __init__(self, config: opts.BackendConfig, cluster: Cluster,
+                 files: from_file.FromFile, converter: qemu_img.Converter
+                 ) -> None:
+        self._config = config
+        self._pool = cluster.pool(config.pool)
+        self._files = files
+        self._converter = converter
+
+    def create_blank(self, volume: model.VolumeSpec, *, passphrase: str,
+                     cipher: str, key_size: int, provider: str = LUKS,
+                     report: progress.Progress | None = None) -> None:
+        """An empty encrypted volume of ``volume.size_bytes`` and its header.
+
+        :raises NotSupported: the provider is not luks.
+        :raises ImageExists, InvalidSize, InvalidInput, QuotaExceeded:
+        """
+        report = report or progress.Silent()
+        key = self._check(volume, passphrase, provider)
+        if not volume.size_bytes or volume.size_bytes < 0:
+            raise exception.InvalidSize(
+                f'Volume {volume.name!r} needs a size.',
+                remedy='Give a whole number of GiB, 1 or more.')
+        header = self._make_header(
+            volume.name, luks.parse_cipher(cipher, key_size), key, report)
+        with self._files.made(volume, volume.size_bytes + len(header)):
+            self._write(volume.name, header)
+
+    def create_from_file(self, volume: model.VolumeSpec, path: str,
+                         source_format: str, *, passphrase: str, cipher: str,
+                         key_size: int, provider: str = LUKS,
+                         report: progress.Progress | None = None) -> None:
+        """The disk inside of a local file as an encrypted volume.
+
+        A volume that is there gets a new header, and with it a new master
+        key: nothing of what it held can be read again. It keeps its size and
+        its snapshots. What lies behind the end of the disk is not defined.
+
+        :param source_format: Glance's word.
+        :raises ImageUnsafe: the file is not what it is said to be.
+        :raises InvalidSize: it does not fit, beside the header.
+        """
+        report = report or progress.Silent()
+        key = self._check(volume, passphrase, provider)
+        report.step('inspecting the file')
+        disk_bytes = from_file.inspect_file(
+            self._config, path, source_format)
+        header = self._make_header(
+            volume.name, luks.parse_cipher(cipher, key_size), key, report)
+        needed = disk_bytes + len(header)
+        if self._pool.has_image(volume.name):
+            with self._pool.open(volume.name) as image:
+                _check_fits(needed, image.size_bytes)
+            self._fill(volume.name, header, path, source_format, disk_bytes,
+                       key, report)
+            return
+        size_bytes = (volume.size_bytes
+                      or model.gib_for(disk_bytes) * model.GIB) + len(header)
+        _check_fits(needed, size_bytes)
+        with self._files.made(volume, size_bytes):
+            self._fill(volume.name, header, path, source_format, disk_bytes,
+                       key, report)
+
+    def _check(self, volume: model.VolumeSpec, passphrase: str, provider: str
+               ) -> bytes:
+        model.check_name(volume.name)
+        if provider != LUKS:
+            raise exception.NotSupported(
+                f'The encryption provider {provider!r} is not supported.',
+                remedy='Use a volume type with the provider luks.')
+        if not passphrase:
+            raise exception.InvalidInput('The passphrase is empty.')
+        plan.check_quota(volume.size_bytes or 0,
+                         self._config.max_volume_bytes)
+        return passphrase.encode()
+
+    def _make_header(self, owner: str, cipher: luks.Cipher, key: bytes,
+                     report: progress.Progress) -> bytes:
+        report.step('making the LUKS header')
+        name = staging.stage_name(owner)
+        staging.drop_left(self._pool, name)
+        target = qemu_img.RBDDisk(self._pool.name, name, self._config.cluster)
+        try:
+            for attempt in tenacity.Retrying(
+                    retry=tenacity.retry_if_exception(
+                        qemu_img.is_worth_another_try),
+                    stop=tenacity.stop_after_attempt(_ATTEMPTS),
+                    reraise=True):
+                with attempt:
+                    staging.drop(self._pool, name)
+                    self._converter.make_luks_header(target, cipher, key,
+                                                     report=report)
+            staging.mark(self._pool, name, job=str(uuid.uuid4()),
+                         origin='blank')
+            with self._pool.open(name, read_only=True) as stage:
+                header = stage.read(0, stage.size_bytes)
+        finally:
+            staging.wait_until_let_go(self._pool, name)
+            staging.drop(self._pool, name)
+        if not header.startswith(_MAGIC):
+            raise exception.ConversionFailed(
+                'qemu-img made no LUKS header.', remedy='Update qemu-img.')
+        return header
+
+    def _write(self, name: str, header: bytes) -> None:
+        with self._pool.open(name) as image:
+            image.write(header, 0)
+            image.flush()
+
+    def _fill(self, name: str, header: bytes, path: str, source_format: str,
+              disk_bytes: int, key: bytes, report: progress.Progress) -> None:
+        self._write(name, header)
+        report.step('encrypting the file')
+        # Not "is zero": what is not written decrypts to anything.
+        self._converter.to_disk(
+            qemu_img.FileDisk(path), source_format,
+            qemu_img.RBDDisk(self._pool.name, name, self._config.cluster),
+            is_zero=False, size_bytes=disk_bytes, report=report, key=key)
+
+
+def _check_fits(needed_bytes: int, size_bytes: int) -> None:
+    if needed_bytes > size_bytes:
+        raise exception.InvalidSize(
+            f'The disk needs {needed_bytes} bytes with its LUKS header, more '
+            f'than the {size_bytes} of the volume.',
+            remedy=f'Ask for {model.gib_for(needed_bytes)} GiB or more.')

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The convert strategy of a create: the disk inside of an image's file.
+
+The file is read straight from the store's pool where its location is trusted,
+else it is first staged in a temporary rbd_image beside the volume. Nothing
+opens it before it was inspected.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from volume_rbd import exception, model, plan
+from volume_rbd.ceph import lineage
+from volume_rbd.ceph.interface import Image
+from volume_rbd.copying import inbound, inspection, qemu_img
+from volume_rbd.flows import staging, verify
+from volume_rbd.flows.base import Task, Tools
+
+_CHUNK_BYTES = 1 * model.MIB
+# The headers of all formats but vhdx and the end of some vmdk.
+_FIRST_LOOK_BYTES = 4 * model.MIB
+
+
+def get_tasks(tools: Tools, *, is_direct: bool,
+              before_write: Sequence[Task] = ()) -> list[Task]:
+    """What follows once the volume is there.
+
+    :param is_direct: it is read from where it lies.
+    :param before_write: what empties the volume, where it is not.
+    """
+    write = [InspectFile(tools), *before_write, ConvertFile(tools)]
+    if not is_direct:
+        return [StageFile(tools), *write, DropFile(tools)]
+    return [VerifyFile(tools), *write] if tools.checker else write
+
+
+class VerifyFile(verify.VerifySnapshot):
+    """The file itself is what was signed, not the disk inside."""
+
+
+class StageFile(Task):
+    """Stream the image's file into a temporary rbd_image.
+
+    What its first bytes tell is looked at before the rest is fetched.
+    """
+
+    title = 'staging the image'
+    default_provides = 'staged_bytes'
+
+    def execute(self, job: str, image_id: str, image_size_bytes: int,
+                volume_name: str, disk_format: str, size_bytes: int,
+                is_size_fixed: bool) -> int:
+        tools = self.tools
+        name = staging.stage_name(volume_name)
+        staging.make(tools.pool, name, image_size_bytes, job=job,
+                     origin=f'glance:{image_id}')
+
+        def look(head: bytes) -> None:
+            disk_bytes = inspection.inspect_head(
+                head, image_size_bytes, disk_format,
+                vmdk_types=tools.config.vmdk_allowed_types)
+            if disk_bytes is not None and is_size_fixed:
+                _check_fits(image_id, disk_bytes, size_bytes)
+
+        with self.or_undo(lambda: staging.drop(tools.pool, name)):
+            tools.report.start(image_size_bytes)
+            with contextlib.closing(tools.glance.download(
+                    image_id, _CHUNK_BYTES)) as chunks, \
+                    tools.pool.open(name) as stage:
+                return inbound.write_stream(
+                    _looked_at(verify.verified(tools, chunks), look), stage,
+                    operations=inbound.operations_within_memory(
+                        tools.config.copy_operations, _CHUNK_BYTES),
+                    report=tools.report)
+
+    def revert(self, volume_name: str, result: object, **kwargs: Any) -> None:
+        if self.was_done(result):
+            staging.drop(self.tools.pool, staging.stage_name(volume_name))
+
+
+def _looked_at(chunks: Iterable[bytes], look: Any) -> Iterator[bytes]:
+    """*chunks*, the first of them only after *look* has seen them."""
+    kept: list[bytes] = []
+    has_looked = False
+    for chunk in chunks:
+        if has_looked:
+            yield chunk
+            continue
+        kept.append(chunk)
+        if sum(map(len, kept)) >= _FIRST_LOOK_BYTES:
+            look(b''.join(kept))
+            has_looked = True
+            yield from kept
+            kept.clear()
+    if not has_looked:
+        look(b''.join(kept))
+        yield from kept
+
+
+class InspectFile(Task):
+    """See that the file is of its format and refers to nothing outside of
+    it, and that the volume holds the disk inside."""
+
+    title = 'inspecting the image'
+    default_provides = ('disk_size_bytes', 'volume_size_bytes', 'file_id')
+
+    def execute(self, image_id: str, volume_name: str, disk_format: str,
+                source: Sequence[str] | None, size_bytes: int,
+                is_size_fixed: bool) -> tuple[int, int, list[Any]]:
+        tools = self.tools
+        with _opened(tools, source, volume_name) as file:
+            disk_bytes = inspection.inspect(
+                file, disk_format,
+                vmdk_types=tools.config.vmdk_allowed_types)
+            file_id = _identity(file, source)
+        if source:
+            verify.confirm(tools, image_id, file_id)
+        if is_size_fixed:
+            _check_fits(image_id, disk_bytes, size_bytes)
+        elif disk_bytes > size_bytes:
+            size_bytes = model.gib_for(disk_bytes) * model.GIB
+            plan.check_quota(size_bytes, tools.config.max_volume_bytes)
+            with tools.pool.open(volume_name) as volume:
+                volume.resize(size_bytes)
+        return disk_bytes, size_bytes, file_id
+
+
+class ConvertFile(Task):
+    """Write the disk inside onto the volume; what is zero stays a hole."""
+
+    title = 'converting the image'
+    default_provides = 'bytes_moved'
+
+    def execute(self, image_id: str, volume_name: str, disk_format: str,
+                source: Sequence[str] | None, disk_size_bytes: int,
+                file_id: Sequence[Any]) -> int:
+        tools, pool = self.tools, self.tools.pool
+        place = model.SnapSpec(*source) if source else model.SnapSpec(
+            pool.name, staging.stage_name(volume_name), '')
+        with _opened(tools, source, volume_name) as file, self.or_undo(
+                lambda: staging.wait_until_let_go(pool, volume_name)):
+            tools.converter.to_disk(
+                qemu_img.RBDDisk(place.pool, place.image,
+                                 tools.config.cluster,
+                                 place.snapshot or None),
+                disk_format,
+                qemu_img.RBDDisk(pool.name, volume_name,
+                                 tools.config.cluster),
+                is_zero=True, size_bytes=disk_size_bytes,
+                report=tools.report)
+            moved = file.size_bytes
+        with _opened(tools, source, volume_name) as file:
+            if _identity(file, source) != list(file_id):
+                raise exception.ImageUnsafe(
+                    f'The data of image {image_id} was exchanged while it '
+                    'was read.')
+        with pool.open(volume_name) as volume:
+            lineage.set_state(volume, lineage.COMPLETE)
+        tools.report.check()  # no step follows that would
+        return moved
+
+
+class DropFile(Task):
+    """The bytes are where they belong."""
+
+    title = 'removing the staged image'
+    is_cancellable = False
+    default_provides = 'leftover'
+
+    def execute(self, volume_name: str) -> str | None:
+        return staging.try_to_drop(self.tools.pool,
+                                   staging.stage_name(volume_name))
+
+
+def _opened(tools: Tools, source: Sequence[str] | None, volume_name: str
+            ) -> contextlib.AbstractContextManager[Image]:
+    """The image's file; a staged one stays held as long as it is open."""
+    if source is None:
+        return tools.pool.open(staging.stage_name(volume_name))
+    place = model.SnapSpec(*source)
+    return tools.cluster.pool(place.pool).open(
+        place.image, snapshot=place.snapshot, read_only=True)
+
+
+def _identity(file: Image, source: Sequence[str] | None) -> list[Any]:
+    """Which rbd_image and snapshot it is; neither id is ever used again."""
+    found = file.find_snapshot(source[2]) if source else None
+    return [file.id, found.id if found else None]
+
+
+def _check_fits(image_id: str, disk_bytes: int, size_bytes: int) -> None:
+    if disk_bytes > size_bytes:
+        needed = model.gib_for(disk_bytes)
+        raise exception.InvalidSize(
+            f'The disk inside of image {image_id} has {disk_bytes} bytes, '
+            f'more than the {size_bytes} of the volume.',
+            remedy=f'Ask for {needed} GiB or more.')

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan of create_from_image: an image becomes a volume."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from volume_rbd import exception, model
+from volume_rbd.plan.words import (
+    BUILT,
+    Choice,
+    Operation,
+    Plan,
+    Reason,
+    Strategy,
+    refuse_conversion,
+    settle,
+)
+
+#: The disk formats, as Glance calls them, that can be converted to a disk.
+READABLE_FORMATS = frozenset({
+    'qcow2', 'vmdk', 'vhd', 'vhdx', 'vdi', 'iso', 'ploop'})
+
+#: Those whose bytes are those of the disk all the same.
+_PLAIN_FORMATS = frozenset({'raw', 'iso'})
+
+
+@dataclasses.dataclass(frozen=True)
+class LocationFacts:
+    """One location of the image, and what its snapshot looks like.
+
+    :param problem: why it cannot be cloned; None if it can.
+    :param depth: how many ancestors the image has itself.
+    :param size_bytes: of the snapshot.
+    """
+
+    url: str
+    location: model.RBDLocation | None = None
+    problem: Reason | None = None
+    size_bytes: int = 0
+    depth: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class CreateFacts:
+    """:param size_bytes: what was asked for; None: what the image needs.
+    :param may_convert: image_conversion_disable is off.
+    """
+
+    image: model.GlanceImage
+    locations: tuple[LocationFacts, ...] = ()
+    size_bytes: int | None = None
+    max_clone_depth: int = 5
+    flatten_wanted: bool = False
+    max_volume_bytes: int | None = None
+    may_convert: bool = True
+    built: frozenset[Strategy] = BUILT
+
+
+def judge_location(url: str, image_id: str, fsid: str,
+                   stores: Sequence[model.StoreInfo],
+                   image_pools: Sequence[str] = ()) -> LocationFacts:
+    """Say whether *url* may be read directly, before anything is opened.
+
+    With show_multiple_locations every project member can write any URL onto
+    an image of theirs, so only a pool of Glance's own RBD stores (or of
+    ``rbd_image_pools``) and the image's own id as the name are trusted.
+    """
+    if not url.startswith('rbd://'):
+        return LocationFacts(url, problem=Reason.NOT_RBD)
+    try:
+        location = model.RBDLocation.from_url(url)
+    except exception.InvalidLocation:
+        return LocationFacts(url, problem=Reason.MALFORMED_LOCATION)
+    problem = None
+    if location.fsid != fsid:
+        problem = Reason.OTHER_CLUSTER
+    elif (location.image != image_id
+          or not _is_store_pool(location, stores, image_pools)):
+        problem = Reason.FOREIGN_LOCATION
+    return LocationFacts(url, location, problem)
+
+
+def _is_store_pool(location: model.RBDLocation,
+                   stores: Sequence[model.StoreInfo],
+                   image_pools: Sequence[str]) -> bool:
+    return location.pool in image_pools or any(
+        store.type == 'rbd' and store.pool == location.pool
+        and store.fsid in (None, location.fsid) for store in stores)
+
+
+def check_image_usable(image: model.GlanceImage) -> None:
+    """:raises GlanceImageNotUsable: unless the image is active."""
+    if image.status != 'active':
+        raise exception.GlanceImageNotUsable(
+            f'Image {image.id} is {image.status}, not active.',
+            remedy='Wait until it is active, or reactivate it.')
+
+
+def volume_size(facts: CreateFacts) -> int:
+    """The size in bytes of the volume that will be made.
+
+    :raises InvalidSize: smaller than the image.
+    :raises QuotaExceeded: larger than per_volume_gigabytes allows.
+    """
+    image = facts.image
+    needed = max(_disk_bytes(facts), image.min_disk_gib * model.GIB)
+    size = facts.size_bytes
+    if size is None:
+        size = max(model.gib_for(needed), 1) * model.GIB
+    if size < needed:
+        raise exception.InvalidSize(
+            f'A volume of {model.gib_for(size)} GiB is smaller than image '
+            f'{image.id}, which needs {model.gib_for(needed)} GiB.',
+            remedy=f'Ask for {model.gib_for(needed)} GiB or more.')
+    check_quota(size, facts.max_volume_bytes)
+    return size
+
+
+def _disk_bytes(facts: CreateFacts) -> int:
+    """The size of the disk inside, as far as it is known: the file that wraps
+    it may be smaller, and larger too."""
+    if facts.image.disk_format not in _PLAIN_FORMATS:
+        return facts.image.virtual_size_bytes or 0
+    return max([facts.image.needed_bytes] + [
+        place.size_bytes for place in facts.locations
+        if place.problem is None])
+
+
+def check_quota(size_bytes: int, max_volume_bytes: int | None) -> None:
+    """:raises QuotaExceeded: larger than per_volume_gigabytes allows."""
+    if max_volume_bytes is not None and size_bytes > max_volume_bytes:
+        raise exception.QuotaExceeded(
+            f'A volume of {model.gib_for(size_bytes)} GiB is larger than '
+            f'the {max_volume_bytes // model.GIB} GiB that '
+            'per_volume_gigabytes allows.',
+            remedy='Ask for less, or raise per_volume_gigabytes.')
+
+
+def plan_create(facts: CreateFacts) -> Plan:
+    """Decide how a volume is made from an image.
+
+    :raises GlanceImageNotUsable, InvalidSize, QuotaExceeded: no way can
+        help.
+    :raises NotSupported: nothing we have could do it.
+    """
+    check_image_usable(facts.image)
+    size = volume_size(facts)
+    source = _first_cloneable(facts.locations)
+    spec = source.location.snap_spec if source and source.location else None
+    plan = Plan(Operation.CREATE_FROM_IMAGE, (), size_bytes=size,
+                is_size_fixed=facts.size_bytes is not None)
+    obstacle = _clone_obstacle(facts, source)
+    if obstacle is None and spec is not None:
+        first = Choice(Strategy.CLONE, Reason.SAME_CLUSTER)
+        return dataclasses.replace(plan, source=spec, choices=(
+            first, Choice(Strategy.DOWNLOAD, Reason.CLONE_FAILED)))
+    reason = obstacle or Reason.NO_LOCATION
+    wanted = _ways_without_clone(facts.image, reason)
+    if Strategy.CONVERT in wanted:
+        if not facts.may_convert:
+            raise refuse_conversion(plan.operation)
+        plan = dataclasses.replace(plan, source=spec)
+    return settle(plan, reason, _location_detail(facts, reason), wanted,
+                  facts.built)
+
+
+def _first_cloneable(places: Sequence[LocationFacts]
+                     ) -> LocationFacts | None:
+    good = [place for place in places if place.problem is None]
+    return min(good, key=lambda place: place.depth) if good else None
+
+
+def _clone_obstacle(facts: CreateFacts, source: LocationFacts | None
+                    ) -> Reason | None:
+    image = facts.image
+    if image.container_format != 'bare':
+        return Reason.NOT_BARE
+    if image.disk_format != 'raw':
+        return Reason.NOT_RAW
+    if image.is_encrypted:
+        return Reason.ENCRYPTED_IMAGE
+    if source is None:
+        return _location_problem(facts.locations)
+    if source.size_bytes == 0:
+        return Reason.EMPTY_IMAGE
+    if facts.flatten_wanted:
+        return Reason.INDEPENDENCE_WANTED
+    if source.depth + 1 > facts.max_clone_depth:
+        return Reason.DEPTH_REACHED
+    return None
+
+
+def _location_problem(places: Sequence[LocationFacts]) -> Reason:
+    """The most telling of several: what an operator could change first."""
+    problems = [place.problem for place in places if place.problem]
+    if not problems:
+        return Reason.NO_LOCATION
+    return next((problem for problem in problems
+                 if problem is not Reason.NOT_RBD), problems[0])
+
+
+def _location_detail(facts: CreateFacts, reason: Reason) -> str:
+    if reason is Reason.NOT_RAW:
+        return f'disk_format {facts.image.disk_format}'
+    if reason is Reason.NOT_BARE:
+        return f'container_format {facts.image.container_format}'
+    return ''
+
+
+def _ways_without_clone(image: model.GlanceImage, reason: Reason
+                        ) -> tuple[Strategy, ...]:
+    if reason is Reason.NOT_BARE:
+        return ()
+    if reason is Reason.NOT_RAW:
+        # What is encrypted inside of a format has a key we do not know.
+        is_readable = (image.disk_format in READABLE_FORMATS
+                       and not image.is_encrypted)
+        return (Strategy.CONVERT,) if is_readable else ()
+    if reason in (Reason.INDEPENDENCE_WANTED, Reason.DEPTH_REACHED):
+        return (Strategy.COPY, Strategy.DOWNLOAD)
+    return (Strategy.DOWNLOAD,)
