@@ -6,6 +6,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+# Registers the options of images that are read below.
+from cinder.image import image_utils  # noqa: F401
 from oslo_config import cfg
 
 from volume_rbd import opts
@@ -33,10 +35,12 @@ def get_hello(configuration: Any) -> Hello:
     CONF.register_opts([opts.flow_opt])
     files = tuple(CONF.config_file or ())
     folders = tuple(CONF.config_dir or ())
-    opts.check_unknown(CONF, name)
+    opts.check(CONF, name)
     return Hello(
         backend=opts.freeze_backend(
             _Section(configuration), name,
+            vmdk_allowed_types=CONF.vmdk_allowed_types,
+            may_convert=not CONF.image_conversion_disable,
             flow_connection=CONF.flow_connection,
             **opts.get_signature_defaults(CONF)),
         files=files, folders=folders,
