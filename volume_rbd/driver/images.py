@@ -159,9 +159,7 @@ class Images:
         decided = plan.plan_create(known)
         signature = signatures.find_signature(
             known.image, signatures.Policy(self._config.verify_signatures))
-        checker = signature and signatures.Checker(
-            image_id, signature, certificates or self._open_certificates(),
-            self._config.trusted_certificates, self._verdicts)
+        checker = self._find_checker(image_id, signature, certificates)
         job = str(uuid.uuid4())
         arguments = create_from_image.get_arguments(
             decided, job=job, image=known.image, volume_name=volume.name)

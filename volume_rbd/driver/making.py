@@ -130,14 +130,17 @@ class Maker:
 
     def size_for(self, volume: model.VolumeSpec, source: Image) -> int:
         """:raises InvalidSize, QuotaExceeded:"""
-        size_bytes = volume.size_bytes or source.size_bytes
+        # An encrypted one has room for its LUKS header besides.
+        extra = source.size_bytes % model.GIB if volume.is_encrypted else 0
+        size_bytes = (volume.size_bytes + extra if volume.size_bytes
+                      else source.size_bytes)
         if size_bytes < source.size_bytes:
             raise exception.InvalidSize(
                 f'A volume of {model.gib_for(size_bytes)} GiB is smaller '
                 f'than its source {source.spec}, which has '
                 f'{model.gib_for(source.size_bytes)} GiB.',
                 remedy='Ask for that size or more.')
-        plan.check_quota(size_bytes, self._config.max_volume_bytes)
+        plan.check_quota(size_bytes - extra, self._config.max_volume_bytes)
         return size_bytes
 
     # -- what they share -----------------------------------------------------

@@ -187,7 +187,9 @@ class Reclaimer:
         pool = self._cluster.pool(parent.pool)
         with pool.open_by_id(parent.image_id) as image:
             debris.drop_snapshot_of_a_clone(image, parent.snapshot_id)
-            if parent.in_trash:
+            # Asked now: it may have been deleted since its child was.
+            is_in_trash = pool.find_trashed(parent.image_id) is not None
+            if is_in_trash:
                 if (not _find_due(pool, parent.image_id)
                         or not self._finder.is_nobodys(
                             pool, image, parent.image)):
@@ -198,10 +200,10 @@ class Reclaimer:
             if not debris.drop_snapshots(image):
                 return None
             grandparent = image.parent
-            if not parent.in_trash:
+            if not is_in_trash:
                 lineage.set_state(image, lineage.TRASHED)
                 name = image.spec.name
-        if not parent.in_trash:
+        if not is_in_trash:
             pool.trash_move(name)
         self._remove_entry(pool, parent.image_id, None)
         LOG.info('Removed %s/%s: its last clone is gone', parent.pool,

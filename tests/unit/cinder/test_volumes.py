@@ -29,6 +29,7 @@ def test_deleting_twice_is_no_error(house: House) -> None:
     volume = house.make()
     house.facade.delete_volume(volume)
     house.facade.delete_volume(volume)
+    house.plain.reclaimer.wait()
     assert volume.name not in house.world.disks('volumes')
 
 
@@ -70,6 +71,7 @@ def test_a_clone_leaves_nothing_on_its_source(house: House) -> None:
     assert house.plain.volumes.show(clone.name).size_bytes == 2 * model.GIB
     house.facade.delete_volume(clone)
     house.facade.delete_volume(source)
+    house.plain.reclaimer.wait()
     assert house.world.disks('volumes') == []
 
 
