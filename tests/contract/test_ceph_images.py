@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Open rbd_images: size, metadata, snapshots, watchers."""
 
+import contextlib
 import time
 
 import pytest

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import pathlib
-import subprocess
 
 import pytest
 
@@ -142,19 +140,6 @@ def test_min_disk_makes_the_volume_larger_or_is_refused(
     with house.nothing_changes(), pytest.raises(
             exception.InvalidSize, match='needs 3 GiB'):
         house.create(image, size_bytes=2 * GIB)
-
-
-def test_a_qcow2_image_is_refused_honestly(
-        house: House, tmp_path: pathlib.Path) -> None:
-    path = tmp_path / 'disk.qcow2'
-    subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', path, '1M'],
-                   check=True)
-    image = house.member.make(path.read_bytes(), disk_format='qcow2')
-
-    with house.nothing_changes(), pytest.raises(
-            exception.NotSupported, match='convert') as caught:
-        house.create(image)
-    assert 'qemu-img' in caught.value.remedy
 
 
 def test_an_image_that_was_uploaded_by_clone_is_cloned_again(

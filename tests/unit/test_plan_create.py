@@ -115,7 +115,7 @@ def test_a_disk_in_a_format_is_converted_straight_from_its_pool(
 
 
 @pytest.mark.parametrize('places', [
-    (), (NOWHERE,), (BROKEN,),
+    (), (NOWHERE,), (BROKEN,), (place(size_bytes=1025),),
     *((place(problem=problem),) for problem in (
         Reason.OTHER_CLUSTER, Reason.FOREIGN_LOCATION,
         Reason.MISSING_SNAPSHOT, Reason.SNAPSHOT_DENIED))])

@@ -13,7 +13,7 @@ from volume_rbd.driver import RBDDriver
 from volume_rbd.process.client import BackendProcess
 
 
-class Backend(cinder_driver.BaseVD):  # type: ignore[misc]
+class Backend(cinder_driver.BaseVD):
     """A part of the facade; the whole is put together in driver.py."""
 
     process: BackendProcess | None = None

@@ -16,6 +16,7 @@ from typing import Any
 from cinder.image import image_utils
 from cinder.message import api as message_api
 from cinder.message import message_field
+from oslo_config import cfg
 from oslo_log import log as logging
 
 from volume_rbd import exception
@@ -23,6 +24,7 @@ from volume_rbd.cinder import encryption, errors, specs
 from volume_rbd.cinder.backend import Backend
 from volume_rbd.driver.images import ImageRequest
 
+CONF = cfg.CONF
 LOG = logging.getLogger(__name__)
 
 Update = dict[str, Any]
@@ -113,6 +115,7 @@ class Images(Backend):
             name=image_meta.get('name') or '', image_id=image_meta['id'],
             disk_format=image_meta['disk_format'],
             container_format=image_meta['container_format'],
+            is_compressed=CONF.image_compress_on_upload,
             store_id=specs.get_store(volume))
         with errors.translating():
             result = self.backend(context).images.upload(

@@ -36,6 +36,7 @@ COMMANDS = {
     'sandbox down': 'sandbox:SandboxDown',
     'sandbox status': 'sandbox:SandboxState',
     'sandbox env': 'sandbox:SandboxEnv',
+    'sandbox configure': 'sandbox:SandboxConfigure',
     'sandbox demo': 'demo:SandboxDemo',
 }
 

@@ -42,7 +42,10 @@ class PlanCreate(base.ShowOne):
         volume = base.volume_spec(parsed_args.name, parsed_args.size)
         decided = self.driver.images.plan_create(volume, parsed_args.image)
         source = str(decided.source) if decided.source else None
-        return {**plan_fields(decided), 'source': source}
+        is_staged = (decided.strategy is plan.Strategy.CONVERT
+                     and source is None)
+        return {**plan_fields(decided), 'source': source,
+                'is_staged': is_staged}
 
 
 class PlanUpload(base.ShowOne):

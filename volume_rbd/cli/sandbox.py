@@ -7,12 +7,15 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from volume_rbd import exception
 from volume_rbd.cli import base
 from volume_rbd.sandbox import Options, Sandbox
 from volume_rbd.sandbox.status import SandboxStatus
+
+Settings = dict[str, dict[str, str | None]]
 
 
 def _report(line: str) -> None:
@@ -102,6 +105,32 @@ class SandboxDown(OfSandbox):
         self.sandbox(parsed_args).down(destroy=parsed_args.destroy)
 
 
+class SandboxConfigure(OfSandbox):
+    """Run Cinder or Glance of the sandbox with options changed.
+
+    What is given replaces what was changed before; without any setting the
+    service goes back to normal, and so it does with ``sandbox up``. Only what
+    the options concern is restarted.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument('service', choices=('cinder', 'glance'),
+                            help='whose configuration')
+        parser.add_argument(
+            'settings', metavar='SECTION.OPTION=VALUE', nargs='*',
+            help='the section, the option and its value; SECTION.OPTION by '
+                 'itself takes the option out')
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        overrides = parse_settings(parsed_args.settings)
+        sandbox = self.sandbox(parsed_args)
+        configure = {'cinder': sandbox.configure_cinder,
+                     'glance': sandbox.configure_glance}
+        self.perform(lambda _: configure[parsed_args.service](overrides))
+
+
 class SandboxState(OfSandbox, base.ShowOne):
     """Say what of the sandbox runs."""
 
@@ -131,6 +160,25 @@ class SandboxEnv(OfSandbox):
             return
         for key, value in values.items():
             self.app.stdout.write(f'export {key}={shlex.quote(value)}\n')
+
+
+def parse_settings(words: Iterable[str]) -> Settings:
+    """``SECTION.OPTION=VALUE`` as section -> option -> value; the value is
+    None where there is no ``=``.
+
+    :raises InvalidInput: one is not of that form.
+    """
+    found: Settings = {}
+    for word in words:
+        name, equals, value = word.partition('=')
+        section, _, option = (part.strip() for part in name.partition('.'))
+        if not (section and option) or not word.isprintable():
+            raise exception.InvalidInput(
+                f'{word!r} is no setting.',
+                remedy='Write SECTION.OPTION=VALUE on one line.')
+        found.setdefault(section, {})[option] = (
+            value.strip() if equals else None)
+    return found
 
 
 def status_fields(status: SandboxStatus) -> Mapping[str, Any]:

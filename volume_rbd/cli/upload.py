@@ -19,6 +19,8 @@ def add_image_arguments(parser: argparse.ArgumentParser, *,
                         default='', help="the new image's name")
     parser.add_argument('--disk-format', metavar='FORMAT', default='raw',
                         help='the disk format (default: raw)')
+    parser.add_argument('--compress', action='store_true',
+                        help='compress the data, where the format is qcow2')
     parser.add_argument('--container-format', metavar='FORMAT',
                         default='bare',
                         help='the container format (default: bare)')
@@ -41,7 +43,8 @@ def image_request(parsed_args: argparse.Namespace) -> ImageRequest:
     return ImageRequest(
         name=parsed_args.image_name, disk_format=parsed_args.disk_format,
         container_format=parsed_args.container_format,
-        store_id=parsed_args.store, properties=properties)
+        store_id=parsed_args.store, properties=properties,
+        is_compressed=parsed_args.compress)
 
 
 class Upload(base.ShowOne):

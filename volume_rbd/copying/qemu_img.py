@@ -46,6 +46,11 @@ _CREATE_OPTIONS = {'vhd': ('-o', 'force_size=on')}
 _ADDRESS_SPACE_BYTES = 4 * GIB
 _REQUESTS = 16
 
+#: Where qemu-img check looks for what lies behind the end; 3: nothing but
+#: space that is not used.
+_CHECKABLE = frozenset({'qcow2', 'vmdk', 'vhdx'})
+_CHECK_FINE = frozenset({0, 3})
+
 _POLL_S = 0.2
 _KILL_AFTER_S = 5
 _STDERR_BYTES = 16 * 1024
@@ -151,6 +156,8 @@ class QemuImg:
     def to_disk(self, source: RBDDisk | FileDisk, disk_format: str,
                 target: RBDDisk, *, is_zero: bool, size_bytes: int,
                 report: progress.Progress, key: bytes | None = None) -> None:
+        if disk_format in _CHECKABLE:
+            self._check(source, disk_format, target.cluster, report)
         words = ['convert', '-p', '-n', '-W', '-m', str(_REQUESTS)]
         if is_zero:
             words.append('--target-is-zero')
@@ -181,9 +188,23 @@ class QemuImg:
                  f'key-secret=key,{cipher.options()}', target.new_name(), '0']
         self._run(words, target.cluster, report, 0, key)
 
+    def _check(self, source: RBDDisk | FileDisk, disk_format: str,
+               cluster: opts.ClusterConfig, report: progress.Progress
+               ) -> None:
+        """What is missing at the end of a file would be read as zeros."""
+        try:
+            self._run(['check', '-q', '-f', _qemu_format(disk_format),
+                       _name(source, disk_format)], cluster, report, 0,
+                      fine=_CHECK_FINE)
+        except exception.ConversionFailed as error:
+            raise exception.ConversionFailed(
+                f'The file is damaged or cut short: {error.message}'
+                ) from error
+
     def _run(self, words: Sequence[str], cluster: opts.ClusterConfig,
              report: progress.Progress, size_bytes: int,
-             key: bytes | None = None) -> None:
+             key: bytes | None = None, fine: frozenset[int] = frozenset({0})
+             ) -> None:
         limited = _limited(self._program)
         with contextlib.ExitStack() as stack:
             files: tuple[int, ...] = ()
@@ -197,7 +218,7 @@ class QemuImg:
             child = stack.enter_context(_started(
                 [*limited, *words], files, _environment(cluster)))
             complaint = _follow(child, report, size_bytes)
-        if child.returncode != 0:
+        if child.returncode not in fine:
             raise _explain(child.returncode, complaint, cluster)
 
 

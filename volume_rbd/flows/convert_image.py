@@ -19,6 +19,7 @@ from volume_rbd.copying import inbound, inspection, qemu_img
 from volume_rbd.flows import staging, verify
 from volume_rbd.flows.base import Task, Tools
 
+_SECTOR_BYTES = 512
 _CHUNK_BYTES = 1 * model.MIB
 # The headers of all formats but vhdx and the end of some vmdk.
 _FIRST_LOOK_BYTES = 4 * model.MIB
@@ -55,8 +56,10 @@ class StageFile(Task):
                 is_size_fixed: bool) -> int:
         tools = self.tools
         name = staging.stage_name(volume_name)
-        staging.make(tools.pool, name, image_size_bytes, job=job,
-                     origin=f'glance:{image_id}')
+        # Whole sectors: qemu's rbd driver fails at the end of others.
+        staging.make(tools.pool, name,
+                     -(-image_size_bytes // _SECTOR_BYTES) * _SECTOR_BYTES,
+                     job=job, origin=f'glance:{image_id}')
 
         def look(head: bytes) -> None:
             disk_bytes = inspection.inspect_head(

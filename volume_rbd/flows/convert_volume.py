@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from volume_rbd import exception
 from volume_rbd.ceph.interface import Image
 from volume_rbd.copying import qemu_img
 from volume_rbd.flows import staging
@@ -35,6 +36,12 @@ class ConvertVolume(Task):
                 disk_format: str, is_compressed: bool, size_bytes: int
                 ) -> int:
         tools, pool = self.tools, self.tools.pool
+        if size_bytes % 512:
+            # qemu's rbd driver ends with an assertion there (tried: 7.2).
+            raise exception.NotSupported(
+                f'Volume {volume_name!r} has {size_bytes} bytes, which are '
+                'no whole sectors: qemu cannot read it.',
+                remedy='Extend it, or upload it as raw.')
         name = staging.stage_name(image_id)
         snapshot = source_snapshot(image_id)
         staging.drop_left(pool, name)

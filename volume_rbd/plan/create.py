@@ -22,6 +22,8 @@ from volume_rbd.plan.words import (
 READABLE_FORMATS = frozenset({
     'qcow2', 'vmdk', 'vhd', 'vhdx', 'vdi', 'iso', 'ploop'})
 
+_SECTOR_BYTES = 512
+
 #: Those whose bytes are those of the disk all the same.
 _PLAIN_FORMATS = frozenset({'raw', 'iso'})
 
@@ -161,6 +163,9 @@ def plan_create(facts: CreateFacts) -> Plan:
     if Strategy.CONVERT in wanted:
         if not facts.may_convert:
             raise refuse_conversion(plan.operation)
+        if source is not None and source.size_bytes % _SECTOR_BYTES:
+            # qemu's rbd driver ends with an assertion there (tried: 7.2).
+            spec = None
         plan = dataclasses.replace(plan, source=spec)
     return settle(plan, reason, _location_detail(facts, reason), wanted,
                   facts.built)

@@ -40,7 +40,8 @@ OPERATIONS: Mapping[str, tuple[type, frozenset[str]]] = {
     'snapshots': (Snapshots, frozenset({
         'create', 'delete', 'list', 'revert'})),
     'groups': (Groups, frozenset({'create_snapshot', 'delete_snapshot'})),
-    'images': (Images, frozenset({'create', 'create_from_file', 'upload'})),
+    'images': (Images, frozenset({
+        'create', 'create_from_file', 'replace', 'upload'})),
     'encryption': (Encryption, frozenset({
         'create_blank', 'create_from_file'})),
     'connections': (Connections, frozenset({'get'})),

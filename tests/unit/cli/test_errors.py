@@ -143,12 +143,21 @@ def test_a_conflict_has_its_exit_code(cloud: Run, world: World) -> None:
         assert ended.code == 4, ended.err
 
 
-def test_a_format_that_is_not_built_yet_has_its_exit_code(
+def test_a_format_that_nothing_reads_has_its_exit_code(
         cloud: Run, world: World) -> None:
-    image_id = world.make_image(disk_format='qcow2')
+    image_id = world.make_image(disk_format='ami')
     ended = cloud('create', 'v', '--image', image_id)
     assert ended.code == 8
     assert 'qemu-img convert' in ended.err
+
+
+def test_an_image_that_lies_has_its_exit_code(cloud: Run, world: World
+                                              ) -> None:
+    image_id = world.make_image(disk_format='qcow2')
+    ended = cloud('create', 'v', '--image', image_id)
+    assert ended.code == 4
+    assert 'said to be qcow2' in ended.err
+    assert world.disks('volumes') == []
 
 
 def test_a_volume_too_small_for_the_image_has_its_exit_code(

@@ -34,7 +34,7 @@ def program(tmp_path: Path) -> Program:
 
 
 def convert(converter: QemuImg, source: RBDDisk | FileDisk = SOURCE,
-            disk_format: str = 'qcow2', *, key: bytes | None = None,
+            disk_format: str = 'vdi', *, key: bytes | None = None,
             report: progress.Progress | None = None) -> None:
     converter.to_disk(source, disk_format, TARGET, is_zero=key is None,
                       size_bytes=1000, key=key,
@@ -56,7 +56,7 @@ def test_source_and_target_are_named_without_anything_to_guess(
     names = [json.loads(text) for text in _objects(
         program('printf "%s\\n" "$@" >&2; exit 1'))]
     assert names == [
-        {'driver': 'qcow2', 'backing': None, 'file': {
+        {'driver': 'vdi', 'file': {
             'driver': 'rbd', 'pool': 'images', 'image': 'an-image',
             'snapshot': 'snap', 'user': 'cinder',
             'conf': '/etc/ceph/a.conf'}},
@@ -115,6 +115,26 @@ def test_the_key_comes_through_a_pipe_and_nowhere_else(program: Program
     assert f'read:{KEY.decode()}' in text
     assert text.count(KEY.decode()) == 1
     assert 'format=raw' in text
+
+
+@pytest.mark.parametrize('disk_format', ['qcow2', 'vmdk'])
+def test_no_backing_file_is_ever_followed(disk_format: str) -> None:
+    name = qemu_img._name(SOURCE, disk_format).removeprefix('json:')
+    assert json.loads(name)['backing'] is None
+
+
+@pytest.mark.parametrize(('code', 'is_refused'), [
+    (0, False), (1, True), (2, True), (3, False), (63, True)])
+@pytest.mark.parametrize('disk_format', ['qcow2', 'vmdk', 'vhdx'])
+def test_a_file_is_checked_before_it_is_converted(
+        program: Program, disk_format: str, code: int, is_refused: bool
+        ) -> None:
+    converter = program(f'[ $1 != check ] || exit {code}')
+    if is_refused:
+        with pytest.raises(exception.ConversionFailed, match='cut short'):
+            convert(converter, disk_format=disk_format)
+    else:
+        convert(converter, disk_format=disk_format)
 
 
 # -- what it is kept from -----------------------------------------------------

@@ -270,3 +270,61 @@ def test_a_conversion_is_refused_where_the_operator_forbids_it() -> None:
     operation = convert(may_convert=False).go()
     assert isinstance(operation.error, exception.NotSupported)
     operation.check_untouched()
+
+
+# -- a volume gets another content --------------------------------------------
+
+def _replace(world: World, image_id: str, report: Any = None) -> Result:
+    with world.driver() as driver:
+        return driver.images.replace(model.VolumeSpec(checks.NEW), image_id,
+                                     report=report)
+
+
+@both_ways
+@pytest.mark.parametrize('disk_format', ['raw', 'qcow2', 'iso'])
+def test_a_volume_gets_the_content_of_another_image(
+        disk_format: str, store_id: str) -> None:
+    file = {'raw': INSIDE, 'qcow2': disk_formats.qcow2(INSIDE),
+            'iso': disk_formats.iso()}[disk_format]
+    inside = INSIDE if disk_format == 'qcow2' else file
+    world = World()
+    image_id = world.make_image(file, store_id=store_id,
+                                disk_format=disk_format)
+    world.volumes.create(checks.NEW, 4 * model.MIB)
+    with world.volumes.open(checks.NEW) as volume:
+        volume.write(b'x' * (4 * model.MIB), 0)
+        volume.create_snapshot('theirs')
+    result = _replace(world, image_id)
+    assert result.strategy == ('download' if disk_format == 'raw'
+                               else 'convert')
+    assert world.read('volumes', checks.NEW) == inside.ljust(
+        4 * model.MIB, b'\0')
+    assert world.read('volumes', checks.NEW, 'theirs', 1) == b'x'
+    assert world.disks('volumes') == [checks.NEW]
+    assert world.snapshots('volumes', checks.NEW) == ['theirs']
+
+
+@pytest.mark.parametrize(('file', 'error'), [
+    (disk_formats.qcow2(INSIDE, backing_offset=8), exception.ImageUnsafe),
+    (disk_formats.qcow2(INSIDE, size=GIB), exception.InvalidSize)])
+@both_ways
+def test_an_image_that_does_not_do_changes_nothing(
+        file: bytes, error: type[Exception], store_id: str) -> None:
+    world = World()
+    image_id = world.make_image(file, store_id=store_id, disk_format='qcow2')
+    world.make_volume(checks.NEW)
+    before = world.state()
+    with pytest.raises(error):
+        _replace(world, image_id)
+    assert world.state() == before
+
+
+def test_the_content_of_an_open_volume_is_not_replaced() -> None:
+    world = World()
+    image_id = world.make_image(disk_formats.qcow2(INSIDE),
+                                disk_format='qcow2')
+    data = world.make_volume(checks.NEW)
+    with world.ceph.cluster('admin').pool('volumes').open(checks.NEW), \
+            pytest.raises(exception.ImageBusy):
+        _replace(world, image_id)
+    assert world.read('volumes', checks.NEW) == data
