@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import sys
 
-from volume_rbd.process import server
-
 if __name__ == '__main__':
+    # Libraries that would use it where it is installed take it for missing:
+    # nothing here is ever green.
+    sys.modules['eventlet'] = None  # type: ignore[assignment]
+
+    from volume_rbd.process import server
+
     server.main(int(sys.argv[2]))

@@ -180,7 +180,8 @@ def test_closing_lets_the_child_end(bench: Bench) -> None:
     assert not bench.children[0]._thread.is_alive()
 
 
-def test_the_real_child_starts_answers_and_ends() -> None:
+def test_the_real_child_starts_answers_and_ends(
+        capfd: pytest.CaptureFixture[str]) -> None:
     """With a cluster that is not there: the error crosses the border."""
     config = opts.BackendConfig(
         name='nowhere', pool='volumes', cluster=opts.ClusterConfig(
@@ -196,6 +197,8 @@ def test_the_real_child_starts_answers_and_ends() -> None:
         process.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+    # Its output is the service's: nothing of it belongs there.
+    assert capfd.readouterr().err == ''
 
 
 def test_a_setup_that_cannot_be_is_said_at_the_first_call() -> None:
