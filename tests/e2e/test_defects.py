@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The defects of the stock driver that operators live with, beside ours.
+
+Each test runs on both drivers in one sandbox. On the stock driver it is
+expected to fail, and has to: a test that cannot fail proves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.e2e.cinder import CinderAPI
+from tests.e2e.estate import Estate, limited_type, soon
+from tests.functional import content
+from tests.signing import make_signer
+from volume_rbd import manager
+from volume_rbd.ceph import bindings
+from volume_rbd.sandbox import Sandbox
+
+with warnings.catch_warnings():
+    # Importing Cinder, once, says much about eventlet that is not ours.
+    warnings.simplefilter('ignore')
+    from cinder.volume.drivers import rbd as stock_driver
+
+POOLS = {'stock': 'volumes-stock', 'off': 'volumes-off'}
+BLOCK = b'\xff' * content.BLOCK
+
+
+class Defect(AssertionError):
+    """It shows. Any other failure is one of the test."""
+
+
+def expect(is_so: bool, otherwise: str) -> None:
+    if not is_so:
+        raise Defect(otherwise)
+
+
+both = pytest.mark.parametrize('backend', [
+    pytest.param('stock', marks=pytest.mark.xfail(
+        raises=Defect, strict=True, reason='a defect of the stock driver')),
+    'off'])
+
+
+@pytest.fixture(scope='module')
+def whole_estate(sandbox: Sandbox) -> Iterator[Estate]:
+    """The stock driver uploads with keyrings in /etc/ceph only."""
+    sandbox.configure_cinder({})
+    made = Estate(sandbox)
+    sandbox.set_etc_ceph(True)
+    yield made
+    sandbox.set_etc_ceph(False)
+    made.close()
+
+
+@pytest.fixture
+def estate(whole_estate: Estate, backend: str) -> Iterator[Estate]:
+    """The backend's pool; the test's end empties it."""
+    whole_estate.use(backend, POOLS[backend])
+    yield whole_estate
+    whole_estate.scrub()
+
+
+@pytest.fixture
+def cinder(whole_estate: Estate) -> CinderAPI:
+    return whole_estate.cinder
+
+
+# -- 1: what a clone leaves on its source ------------------------------------
+@both
+def test_nothing_is_left_of_a_clone_and_its_source(
+        backend: str, estate: Estate) -> None:
+    source = estate.volume()
+    clone = estate.clone(source)
+    estate.cinder.delete(clone)
+    left = estate.snapshots(f'volume-{source}')
+    estate.cinder.delete(source)
+    expect(soon(lambda: not estate.names() + estate.trash(), 5),
+           f'{estate.names()} is left, with {left}')
+    expect(not left, f'{left} was left')
+
+
+# -- 2 and 5: the trash ------------------------------------------------------
+@pytest.fixture(scope='module')
+def deferring(sandbox: Sandbox) -> Iterator[None]:
+    sandbox.configure_cinder({backend: {
+        'enable_deferred_deletion': True, 'deferred_deletion_delay': 3600,
+        'deferred_deletion_purge_interval': 1} for backend in POOLS})
+    yield
+    sandbox.configure_cinder({})
+
+
+@both
+@pytest.mark.usefixtures('deferring')
+def test_deletion_is_deferred(backend: str, estate: Estate) -> None:
+    volume = estate.volume()
+    digest = estate.digests[volume]
+    estate.cinder.delete(volume)
+    expect(estate.trash() == [f'volume-{volume}'], 'it is gone for good')
+    # And can be had back.
+    entry = estate.cluster.trash(estate.pool)[0]
+    estate.cluster.restore(estate.pool, entry['id'], 'restored')
+    assert estate.cluster.digest(estate.pool, 'restored') == digest
+
+
+@both
+@pytest.mark.usefixtures('deferring')
+def test_the_trash_of_others_is_left_alone(backend: str, estate: Estate
+                                           ) -> None:
+    estate.cluster.make(estate.pool, 'of-another', BLOCK)
+    estate.cluster.move_to_trash(estate.pool, 'of-another')
+    time.sleep(4)  # purged every second
+    expect(estate.trash() == ['of-another'], 'it was purged')
+
+
+# -- 3: the limits of a volume -----------------------------------------------
+@both
+def test_a_burst_of_operations_is_none_of_bytes(
+        backend: str, estate: Estate) -> None:
+    limits = {'total_iops_sec': '500', 'total_iops_sec_max': '1000'}
+    with limited_type(estate.admin, 'bursting', backend, limits):
+        volume = estate.cinder.create('bursting')
+        found = estate.limits(volume)
+        estate.cinder.delete(volume)
+    expect(found == {'iops_limit': 500, 'iops_burst': 1000}, str(found))
+
+
+# -- 4: the depth of a chain -------------------------------------------------
+@both
+def test_chains_through_snapshots_and_images_are_no_longer_than_is_set(
+        backend: str, estate: Estate) -> None:
+    """rbd_max_clone_depth is 5, as by default."""
+    volume = estate.from_image(estate.image())
+    made = [volume]
+    for _ in range(7):
+        volume = estate.from_snapshot(estate.snapshot(volume))
+        made.append(volume)
+        estate.check(volume)
+    # A flatten at the very limit goes in the background.
+    expect(soon(lambda: max(map(estate.depth, made)) <= 5, 10),
+           f'the depths are {[estate.depth(each) for each in made]}')
+
+
+# -- 6: uploading ------------------------------------------------------------
+@both
+def test_an_upload_is_one_moment_of_a_volume_in_use(
+        backend: str, estate: Estate) -> None:
+    """A writer counts at both ends of the volume, at the begin first: at no
+    moment does the end have a higher number."""
+    volume = estate.cinder.create(estate.type)
+    name = f'volume-{volume}'
+    with estate.cinder.attached(volume), \
+            _counting(estate, name) as counted:
+        image = estate.cinder.upload(volume, force=True)
+        estate.glance.wait_for_status(image, 'active', 120)
+        estate.cinder.wait_for_status(volume, 'in-use')
+    assert counted.number > 10
+    data = estate.glance.request('GET', f'/images/{image}/file').content
+    estate.glance.delete(image)
+    begin = int.from_bytes(data[:8], 'big')
+    end = int.from_bytes(data[-content.BLOCK:][:8], 'big')
+    assert len(data) == content.GIB
+    expect(begin - 1 <= end <= begin, f'it begins at {begin}, ends at {end}')
+
+
+@contextlib.contextmanager
+def _counting(estate: Estate, name: str) -> Iterator[SimpleNamespace]:
+    counted, is_over = SimpleNamespace(number=0), threading.Event()
+
+    def count() -> None:
+        with estate.cluster.open(estate.pool, name) as image:
+            while not is_over.wait(0.02):
+                counted.number += 1
+                mark = counted.number.to_bytes(8, 'big')
+                image.write(mark, 0)
+                image.flush()
+                image.write(mark, content.GIB - content.BLOCK)
+                image.flush()
+
+    writer = threading.Thread(target=count)
+    writer.start()
+    assert soon(lambda: counted.number > 3)
+    try:
+        yield counted
+    finally:
+        is_over.set()
+        writer.join()
+
+
+@both
+def test_nothing_is_open_after_an_upload(backend: str, estate: Estate
+                                         ) -> None:
+    volume = estate.volume()
+    image = estate.upload(volume)
+    estate.glance.delete(image)
+    with estate.cluster.open(estate.pool, f'volume-{volume}',
+                             read_only=True) as opened:
+        expect(soon(lambda: not list(opened.watchers_list()), 5),
+               'cinder-volume has it open still')
+
+
+# -- 7: local files ----------------------------------------------------------
+@both
+def test_conversion_needs_no_local_file(backend: str, estate: Estate
+                                        ) -> None:
+    with _most_bytes(estate.sandbox) as most:
+        volume = estate.from_qcow2()
+        estate.check(volume)
+        image = estate.upload(volume, disk_format='qcow2')
+    estate.glance.delete(image)
+    expect(most.bytes == 0, f'{most.bytes} local bytes at once')
+
+
+@contextlib.contextmanager
+def _most_bytes(sandbox: Sandbox) -> Iterator[SimpleNamespace]:
+    """How many bytes there are at most in image_conversion_dir."""
+    folder = sandbox.folder / 'cinder' / 'conversion'
+    most, is_over = SimpleNamespace(bytes=0), threading.Event()
+
+    def look() -> None:
+        while not is_over.wait(0.02):
+            most.bytes = max(most.bytes, _count_bytes(folder))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield most
+    finally:
+        is_over.set()
+        looking.join()
+
+
+def _count_bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob('*'):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_blocks * 512 if path.is_file() else 0
+    return total
+
+
+# -- 8: migrating ------------------------------------------------------------
+@both
+def test_what_is_in_the_other_pool_is_not_removed(
+        backend: str, estate: Estate) -> None:
+    """Cinder itself migrates no volume with snapshots; that the driver keeps
+    them is tested in tests/functional."""
+    with limited_type(estate.admin, 'anywhere'):
+        volume = estate.volume()
+        name = f'volume-{volume}'
+        estate.cluster.make('volumes', name, BLOCK)
+        try:
+            estate.cinder.retype(volume, 'anywhere')
+            with contextlib.suppress(AssertionError):
+                estate.admin.migrate(volume, 'sandbox@on#on')
+            estate.check(volume)
+            expect(name in estate.cluster.names('volumes'),
+                   'what another had there is gone')
+        finally:
+            estate.scrub()
+            estate.cluster.scrub(set(), ['volumes'])
+
+
+# -- 9: programs and keys ----------------------------------------------------
+@both
+def test_attaching_runs_no_program(backend: str, estate: Estate) -> None:
+    volume = estate.cinder.create(estate.type)
+    marker = uuid.uuid4().hex
+    estate.cluster.ceph('config-key', 'get', marker, check=False)
+    with estate.cinder.attached(volume):
+        pass
+    log = estate.cluster.ceph('log', 'last', '200', 'debug', 'audit')
+    assert marker in log
+    since = log.partition(marker)[2]
+    expect('mon dump' not in since, '"ceph mon dump" was run')
+
+
+@both
+def test_an_encrypted_volume_is_made_without_a_local_file(
+        backend: str, estate: Estate) -> None:
+    with _most_bytes(estate.sandbox) as most:
+        estate.cinder.create(f'{backend}-encrypted')
+    expect(most.bytes == 0, f'{most.bytes} local bytes at once')
+
+
+# -- 10: half a step ---------------------------------------------------------
+@both
+def test_a_revert_that_fails_half_way_is_undone(
+        backend: str, estate: Estate, sandbox: Sandbox,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """The class itself, against the cluster: only so it fails half-way."""
+    volume = estate.volume()
+    snapshot = estate.snapshot(volume)
+    estate.write(volume)
+    revert = _get_revert(backend, sandbox, volume, snapshot)
+    rbd = bindings.rbd()
+
+    class Broken(rbd.Image):  # type: ignore[misc, name-defined]
+        def rollback_to_snap(self, name: str) -> None:
+            if name != f'snapshot-{snapshot}':
+                super().rollback_to_snap(name)
+                return
+            self.write(BLOCK, 8 * content.MIB)
+            raise rbd.OSError('the connection is gone', errno=110)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rbd, 'Image', Broken)
+        with pytest.raises(Exception, match='the connection is gone|timed'):
+            revert()
+    expect(estate.digest(volume) == estate.digests[volume],
+           'it is neither what it was nor what it should be')
+    assert estate.snapshots(f'volume-{volume}') == [f'snapshot-{snapshot}']
+
+
+def _get_revert(backend: str, sandbox: Sandbox, volume: str, snapshot: str
+                ) -> Callable[[], object]:
+    config = str(sandbox.folder / 'cinder' / 'cinder.conf')
+    if backend == 'stock':
+        driver = stock_driver.RBDDriver(configuration=_StockConfiguration(
+            sandbox.env()['CEPH_CONF']))
+        driver.do_setup(None)
+        return lambda: driver.revert_to_snapshot(
+            None, SimpleNamespace(name=f'volume-{volume}'),
+            SimpleNamespace(name=f'snapshot-{snapshot}'))
+
+    def revert() -> None:
+        with contextlib.closing(manager.VolumeManager(
+                [config], environ=sandbox.env())) as opened:
+            opened.backend(backend).snapshots.revert(
+                f'volume-{volume}', f'snapshot-{snapshot}')
+
+    return revert
+
+
+class _StockConfiguration:
+    """What a section says; the rest are the stock driver's defaults."""
+
+    def __init__(self, conf: str) -> None:
+        self._values: dict[str, Any] = {
+            option.dest: option.default for option in stock_driver.RBD_OPTS}
+        self._values |= {
+            'rbd_pool': POOLS['stock'], 'rbd_user': 'cinder',
+            'rbd_ceph_conf': conf, 'rbd_secret_uuid': str(uuid.uuid4()),
+            'volume_backend_name': 'stock'}
+
+    def append_config_values(self, options: object) -> None:
+        """All are there."""
+
+    def safe_get(self, name: str) -> Any:
+        return self._values.get(name)
+
+    def __getattr__(self, name: str) -> Any:
+        return self.__dict__['_values'].get(name)
+
+
+def test_a_failover_is_refused_and_changes_nothing(
+        whole_estate: Estate) -> None:
+    """The stock driver chooses a target twice, in failover() and again in
+    failover_completed(); here there is none to choose."""
+    client = whole_estate.admin.client
+    host = 'sandbox@off'
+    client.services.failover_host(host, None)
+    time.sleep(2)
+    state = _find_service(client, host)
+    assert state.replication_status in ('disabled', 'not-capable', 'error')
+    assert state.active_backend_id is None
+    client.services.thaw_host(host)
+
+
+def _find_service(client: Any, host: str) -> Any:
+    return next(found for found in client.services.list()
+                if found.host == host)
+
+
+# -- 11: what an image is ----------------------------------------------------
+@both
+def test_a_forged_image_is_not_cloned(backend: str, estate: Estate) -> None:
+    data = content.sparse_bytes(32 * content.MIB)
+    image = estate.glance.make(data, 'rbd')
+    # Once it is there: Glance itself would check it before.
+    estate.glance.set_properties(image, make_signer().sign(b'other data'))
+    volume = estate.cinder.create(estate.type, imageRef=image, status=None)
+    expect(_final_status(estate, volume) == 'error', 'a volume was made')
+    assert 'signature' in ' '.join(estate.cinder.messages(volume)).lower()
+    estate.glance.delete(image)
+
+
+def _final_status(estate: Estate, volume: str) -> str:
+    assert soon(lambda: estate.cinder.show(volume).status in (
+        'available', 'error'))
+    return str(estate.cinder.show(volume).status)
+
+
+@both
+def test_the_log_says_why_an_image_was_not_cloned(
+        backend: str, estate: Estate) -> None:
+    log = estate.sandbox.folder / 'log' / 'cinder-volume.log'
+    begin = log.stat().st_size
+    volume = estate.from_qcow2()
+    image = estate.cinder.show(volume).volume_image_metadata['image_id']
+    with log.open('rb') as stream:
+        stream.seek(begin)
+        lines = [line for line in stream.read().decode().splitlines()
+                 if image in line and ' DEBUG ' not in line]
+    expect(any('qcow2' in line and 'convert' in line for line in lines),
+           'nothing but DEBUG lines')
