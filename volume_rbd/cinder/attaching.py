@@ -46,6 +46,14 @@ class Attaching(Backend):
                              **kwargs: Any) -> None:
         """Nothing was set up."""
 
+    def _attach_volume(self, context: Any, volume: Any, properties: Any,
+                       remote: bool = False) -> Any:
+        """Of all that Cinder would attach here only the clone of an encrypted
+        volume is left, to change its passphrase. It finds then that RBD is
+        not among the protocols for which it can; but os-brick would first
+        want the key of the hypervisors' user in /etc/ceph."""
+        raise cinder_exception.RekeyNotSupported
+
     def ensure_export(self, context: Any, volume: Any) -> None:
         """Nothing is exported."""
 

@@ -55,9 +55,16 @@ class Volumes(Backend):
                 LOG.info('Volume %s is gone already', volume.name)
 
     def extend_volume(self, volume: Any, new_size: Any) -> None:
+        size_bytes = specs.get_bytes(new_size)
         with errors.translating():
-            self.backend().volumes.extend(
-                volume.name, specs.get_bytes(new_size))
+            volumes = self.backend().volumes
+            try:
+                volumes.extend(volume.name, size_bytes)
+            except exception.InvalidSize:
+                # A service that was killed had grown it and not told Cinder.
+                if volumes.show(volume.name).size_bytes != size_bytes:
+                    raise
+                LOG.info('Volume %s has grown already', volume.name)
 
     # -- snapshots -----------------------------------------------------------
     def create_snapshot(self, snapshot: Any) -> None:

@@ -29,6 +29,7 @@ from volume_rbd.ceph.interface import (
 from volume_rbd.driver import debris
 from volume_rbd.driver.background import Flattener, OnProgress, Worker
 from volume_rbd.driver.leftovers import Finder, Reclaimable
+from volume_rbd.driver.sweeping import Sweeper
 from volume_rbd.glance.interface import Glance
 
 LOG = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Reclaimer:
         self._cluster = cluster
         self._pool = cluster.pool(config.pool)
         self._finder = Finder(config, cluster, open_glance)
+        self._sweeper = Sweeper(self._pool)
         self._flattener = flattener
         self._worker = Worker(_PURGES_AT_ONCE, 'purge')
         self._kept_until: dict[str, float] = {}
@@ -277,7 +279,7 @@ class Reclaimer:
         """Remove what is due in the trash of the volumes' pool, and take up
         what an earlier process left half done.
 
-        One listing where there is nothing to do; otherwise a bounded number
+        Two listings where there is nothing to do; otherwise a bounded number
         of entries, and half a minute: what takes longer goes on in the
         background.
 
@@ -285,6 +287,7 @@ class Reclaimer:
         """
         self._flattener.resume_due()
         self._finish_removals()
+        self._sweeper.sweep()
         due = list(self._find_due())
         futures = [self._submit(self._pool, item.image_id) for item in due]
         concurrent.futures.wait(futures, timeout=_PURGED_WITHIN_S)

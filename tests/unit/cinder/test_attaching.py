@@ -45,3 +45,10 @@ def test_no_key_is_in_a_connection(house: House) -> None:
 def test_a_volume_that_is_not_there_cannot_be_attached(house: House) -> None:
     with pytest.raises(cinder_exception.VolumeNotFound):
         house.facade.initialize_connection(make_volume(), {'host': 'c'})
+
+
+def test_cinder_need_not_open_the_clone_of_an_encrypted_volume(
+        house: House) -> None:
+    """Its own way of changing a passphrase does not know RBD."""
+    with pytest.raises(cinder_exception.RekeyNotSupported):
+        house.facade._attach_volume(None, house.make(), {})

@@ -81,6 +81,14 @@ def test_extending_takes_cinders_gib(house: House) -> None:
     assert house.plain.volumes.show(volume.name).size_bytes == 3 * model.GIB
 
 
+def test_what_has_grown_already_is_extended(house: House) -> None:
+    """A service that was killed did not come to tell Cinder."""
+    volume = house.make()
+    for _ in range(2):
+        house.facade.extend_volume(volume, 2)
+    assert house.plain.volumes.show(volume.name).size_bytes == 2 * model.GIB
+
+
 def test_shrinking_is_refused(house: House) -> None:
     volume = house.make(size=2)
     with pytest.raises(cinder_exception.InvalidInput, match='larger'):

@@ -146,7 +146,7 @@ def test_no_volume_is_opened_where_nothing_is_to_be_done(world: World
         world.trace()
         driver.reclaimer.purge_due()
         assert sorted(world.end_trace()['ceph']) == [
-            'pool_metadata', 'pool_metadata', 'trash']
+            'images', 'pool_metadata', 'pool_metadata', 'trash']
 
 
 def test_what_cannot_go_is_not_looked_at_each_time(world: World) -> None:

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a killed process had made for bytes on their way goes by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.world import MIB, VOLUME, World
+from volume_rbd.ceph import lineage
+from volume_rbd.driver import sweeping
+
+STAGE = 'volume_rbd.stage-volume-2'
+MIGRATED = f'volume_rbd.migrate-{VOLUME}'
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(sweeping, '_APART_S', 0.0)
+    made = World()
+    made.make_volume()
+    return made
+
+
+def _leave(world: World, name: str) -> None:
+    world.volumes.create(name, MIB)
+    with world.volumes.open(name) as image:
+        image.create_snapshot('one')
+        lineage.adopt(image, kind=lineage.STAGE, job='job', origin='blank',
+                      state=lineage.PENDING)
+
+
+@pytest.mark.parametrize('name', [STAGE, MIGRATED])
+def test_what_nobody_has_open_goes(world: World, name: str) -> None:
+    _leave(world, name)
+    assert sweeping.Sweeper(world.volumes).sweep() == [name]
+    assert not world.volumes.has_image(name)
+    assert world.volumes.has_image(VOLUME)
+
+
+def test_not_at_the_first_look(world: World, monkeypatch: pytest.MonkeyPatch
+                               ) -> None:
+    """Its owner may let go of it for a moment."""
+    monkeypatch.setattr(sweeping, '_APART_S', 0.01)
+    _leave(world, STAGE)
+    sweeper = sweeping.Sweeper(world.volumes)
+    assert sweeper.sweep() == []
+    monkeypatch.setattr(sweeping, '_APART_S', 0.0)
+    assert sweeper.sweep() == [STAGE]
+
+
+def test_what_somebody_has_open_stays(world: World) -> None:
+    _leave(world, STAGE)
+    sweeper = sweeping.Sweeper(world.volumes)
+    with world.volumes.open(STAGE):
+        assert sweeper.sweep() == []
+    assert sweeper.sweep() == [STAGE]
+
+
+def test_what_is_only_called_so_and_is_complete_stays(world: World) -> None:
+    world.make_volume('volume_rbd.stage')
+    assert sweeping.Sweeper(world.volumes).sweep() == []

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Places for bytes on their way that a killed process left.
+
+A stage, or a volume that was being migrated here, bears a name of ours and is
+held open by whoever is at work with it. What nobody has open, twice in
+succession, is nobody's: no operation lets go of one for as long as the time
+between two looks. Those that repeat an operation under the same name remove
+it at once; but Cinder never uses a volume's id again.
+"""
+
+from __future__ import annotations
+
+import time
+
+from oslo_log import log as logging
+
+from volume_rbd import exception
+from volume_rbd.ceph import lineage
+from volume_rbd.ceph.interface import Image, Pool
+from volume_rbd.driver import debris
+
+LOG = logging.getLogger(__name__)
+
+_PREFIXES = tuple(f'{debris.OWN_PREFIX}{kind}-'
+                  for kind in ('stage', 'migrate'))
+# Between download and conversion nobody has a stage open, for moments.
+_APART_S = 20.0
+
+
+class Sweeper:
+    """:param pool: of the volumes of one backend."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._seen: dict[str, float] = {}
+
+    def sweep(self) -> list[str]:
+        """One listing where there is nothing to do.
+
+        :returns: the names of what went.
+        """
+        now = time.monotonic()
+        seen, gone = {}, []
+        for summary in self._pool.images():
+            if not summary.name.startswith(_PREFIXES):
+                continue
+            try:
+                # For reading: nobody is to meet a watch of ours.
+                with self._pool.open(summary.name, read_only=True) as image:
+                    if not _is_left(image):
+                        continue
+                seen[summary.id] = self._seen.get(summary.id, now)
+                if now - seen[summary.id] < _APART_S:
+                    continue
+                with self._pool.open_by_id(summary.id) as image:
+                    debris.drop_snapshots(image)
+                self._pool.remove(summary.name)
+                gone.append(summary.name)
+                LOG.info('Removed %s/%s, left by a process that was killed',
+                         self._pool.name, summary.name)
+            except exception.ImageNotFound:
+                continue
+            except exception.VolumeRBDError as error:
+                LOG.warning('%s/%s stays for now: %s', self._pool.name,
+                            summary.name, error)
+        self._seen = seen
+        return gone
+
+
+def _is_left(image: Image) -> bool:
+    mark = lineage.get_lineage(image)
+    # Without a mark: killed before it was written.
+    return not image.watchers() and (
+        mark is None or mark.state == lineage.PENDING)
