@@ -4,13 +4,14 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test unit lint docs bench clean sandbox-down
+.PHONY: help install demo test unit faults lint docs bench clean sandbox-down
 
 help:
 	@echo "make demo    see it happen on a real Ceph and a real Glance"
 	@echo "make test    linters, types and all tests, on a sandbox of its own"
 	@echo "make lint    linters, types and layers only"
 	@echo "make unit    the tests that need no daemon"
+	@echo "make faults  kill everything in the middle of everything, for long"
 	@echo "make docs    the documentation, into doc/build/html"
 	@echo "make bench   the benchmarks, into doc/source/benchmarks"
 	@echo "make clean   stop the sandbox and remove what was installed"
@@ -28,6 +29,9 @@ lint: install
 
 unit: install
 	@$(BIN)/pytest -q tests/unit
+
+faults: install
+	@$(BIN)/pytest -m faults tests/e2e
 
 test: lint docs
 	@$(BIN)/pytest tests

@@ -50,13 +50,11 @@ class Estate:
     def __init__(self, sandbox: Sandbox, volume_type: str = TYPE,
                  pool: str = POOL) -> None:
         self.sandbox = sandbox
-        self.type = volume_type
-        self.pool = pool
         self.cluster = Cluster(sandbox.env()['CEPH_CONF'])
         self.cinder = CinderAPI(sandbox.env('member'))
         self.admin = CinderAPI(sandbox.env('admin'))
         self.glance = GlanceAPI(sandbox.env('member'))
-        self.use(TYPE, POOL)
+        self.use(volume_type, pool)
         #: Whose word it is: by the id of a volume or a snapshot.
         self.digests: dict[str, str] = {}
 
@@ -207,9 +205,8 @@ class Estate:
     # -- the end -------------------------------------------------------------
     def delete_everything(self) -> None:
         """As users would: snapshots before their volumes."""
-        for snapshot in self._records('volume_snapshots'):
-            self.admin.delete_snapshot(snapshot.id)
-        for volume in self._records('volumes'):
+        for volume in self._volumes():
+            self.admin.delete_snapshot(*self._snapshots_of(volume.id))
             self.admin.delete(volume.id)
 
     def reclaim(self, *words: str) -> set[str]:
@@ -229,27 +226,26 @@ class Estate:
 
     def scrub(self) -> None:
         """By force, so that the next module starts clean."""
-        for snapshot in self._records('volume_snapshots'):
-            snapshot.delete(force=True)
-            with contextlib.suppress(AssertionError):
-                self.admin.wait_for_snapshot(snapshot.id, None, 20)
-        for volume in self._records('volumes'):
+        for volume in self._volumes():
+            for snapshot in self._snapshots_of(volume.id):
+                self.admin.client.volume_snapshots.delete(snapshot,
+                                                          force=True)
+                with contextlib.suppress(AssertionError):
+                    self.admin.wait_for_snapshot(snapshot, None, 20)
             volume.force_delete()
             with contextlib.suppress(AssertionError):
                 self.admin.wait_for_status(volume.id, None, 20)
         self.cluster.scrub(set(), [self.pool])
 
-    def _records(self, kind: str) -> list[Any]:
-        """Of the backend, whoever's they are."""
-        everybodys = {'all_tenants': 1}
-        host = f'sandbox@{self.type}#{self.type}'
-        volumes = self.admin.client.volumes.list(
-            search_opts={**everybodys, 'host': host})
-        if kind == 'volumes':
-            return list(volumes)
-        here = {volume.id for volume in volumes}
-        return [found for found in self.admin.client.volume_snapshots.list(
-            search_opts=everybodys) if found.volume_id in here]
+    def _volumes(self) -> list[Any]:
+        """Of the backend, whoever's they are; clones before their sources."""
+        return list(self.admin.client.volumes.list(
+            sort='created_at:desc',
+            search_opts={'all_tenants': 1, 'host': self.host}))
+
+    def _snapshots_of(self, volume: str) -> list[str]:
+        return [found.id for found in self.admin.client.volume_snapshots.list(
+            search_opts={'all_tenants': 1, 'volume_id': volume})]
 
     def close(self) -> None:
         self.cluster.close()

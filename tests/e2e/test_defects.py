@@ -8,10 +8,7 @@ expected to fail, and has to: a test that cannot fail proves nothing.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import threading
-import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cinder import CinderAPI
 from tests.e2e.estate import Estate, limited_type, soon
 from tests.functional import content
 from tests.signing import make_signer
@@ -33,6 +29,7 @@ with warnings.catch_warnings():
     # Importing Cinder, once, says much about eventlet that is not ours.
     warnings.simplefilter('ignore')
     from cinder.volume.drivers import rbd as stock_driver
+    from cinderclient import exceptions
 
 POOLS = {'stock': 'volumes-stock', 'off': 'volumes-off'}
 BLOCK = b'\xff' * content.BLOCK
@@ -72,11 +69,6 @@ def estate(whole_estate: Estate, backend: str) -> Iterator[Estate]:
     whole_estate.scrub()
 
 
-@pytest.fixture
-def cinder(whole_estate: Estate) -> CinderAPI:
-    return whole_estate.cinder
-
-
 # -- 1: what a clone leaves on its source ------------------------------------
 @both
 def test_nothing_is_left_of_a_clone_and_its_source(
@@ -92,7 +84,7 @@ def test_nothing_is_left_of_a_clone_and_its_source(
 
 
 # -- 2 and 5: the trash ------------------------------------------------------
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='class')
 def deferring(sandbox: Sandbox) -> Iterator[None]:
     sandbox.configure_cinder({backend: {
         'enable_deferred_deletion': True, 'deferred_deletion_delay': 3600,
@@ -101,27 +93,28 @@ def deferring(sandbox: Sandbox) -> Iterator[None]:
     sandbox.configure_cinder({})
 
 
-@both
 @pytest.mark.usefixtures('deferring')
-def test_deletion_is_deferred(backend: str, estate: Estate) -> None:
-    volume = estate.volume()
-    digest = estate.digests[volume]
-    estate.cinder.delete(volume)
-    expect(estate.trash() == [f'volume-{volume}'], 'it is gone for good')
-    # And can be had back.
-    entry = estate.cluster.trash(estate.pool)[0]
-    estate.cluster.restore(estate.pool, entry['id'], 'restored')
-    assert estate.cluster.digest(estate.pool, 'restored') == digest
+class TestDeferredDeletion:
+    """For an hour; what is due is purged every second."""
 
+    @both
+    def test_a_deleted_volume_can_be_had_back(self, backend: str,
+                                              estate: Estate) -> None:
+        volume = estate.volume()
+        digest = estate.digests[volume]
+        estate.cinder.delete(volume)
+        expect(estate.trash() == [f'volume-{volume}'], 'it is gone for good')
+        entry = estate.cluster.trash(estate.pool)[0]
+        estate.cluster.restore(estate.pool, entry['id'], 'restored')
+        assert estate.cluster.digest(estate.pool, 'restored') == digest
 
-@both
-@pytest.mark.usefixtures('deferring')
-def test_the_trash_of_others_is_left_alone(backend: str, estate: Estate
-                                           ) -> None:
-    estate.cluster.make(estate.pool, 'of-another', BLOCK)
-    estate.cluster.move_to_trash(estate.pool, 'of-another')
-    time.sleep(4)  # purged every second
-    expect(estate.trash() == ['of-another'], 'it was purged')
+    @both
+    def test_the_trash_of_others_is_left_alone(self, backend: str,
+                                               estate: Estate) -> None:
+        estate.cluster.make(estate.pool, 'of-another', BLOCK)
+        estate.cluster.move_to_trash(estate.pool, 'of-another')
+        expect(not soon(lambda: estate.trash() == [], 4), 'it was purged')
+        assert estate.trash() == ['of-another']
 
 
 # -- 3: the limits of a volume -----------------------------------------------
@@ -143,7 +136,7 @@ def test_chains_through_snapshots_and_images_are_no_longer_than_is_set(
     """rbd_max_clone_depth is 5, as by default."""
     volume = estate.from_image(estate.image())
     made = [volume]
-    for _ in range(7):
+    for _ in range(5):
         volume = estate.from_snapshot(estate.snapshot(volume))
         made.append(volume)
         estate.check(volume)
@@ -171,43 +164,27 @@ def test_an_upload_is_one_moment_of_a_volume_in_use(
     begin = int.from_bytes(data[:8], 'big')
     end = int.from_bytes(data[-content.BLOCK:][:8], 'big')
     assert len(data) == content.GIB
+    # The stock driver leaves the closing to Python's garbage collector.
+    with estate.cluster.open(estate.pool, name, read_only=True) as opened:
+        assert soon(lambda: not list(opened.watchers_list()))
     expect(begin - 1 <= end <= begin, f'it begins at {begin}, ends at {end}')
 
 
 @contextlib.contextmanager
 def _counting(estate: Estate, name: str) -> Iterator[SimpleNamespace]:
-    counted, is_over = SimpleNamespace(number=0), threading.Event()
+    counted = SimpleNamespace(number=0)
 
-    def count() -> None:
-        with estate.cluster.open(estate.pool, name) as image:
-            while not is_over.wait(0.02):
-                counted.number += 1
-                mark = counted.number.to_bytes(8, 'big')
-                image.write(mark, 0)
-                image.flush()
-                image.write(mark, content.GIB - content.BLOCK)
+    with estate.cluster.open(estate.pool, name) as image:
+        def count() -> None:
+            counted.number += 1
+            mark = counted.number.to_bytes(8, 'big')
+            for offset in (0, content.GIB - content.BLOCK):
+                image.write(mark, offset)
                 image.flush()
 
-    writer = threading.Thread(target=count)
-    writer.start()
-    assert soon(lambda: counted.number > 3)
-    try:
-        yield counted
-    finally:
-        is_over.set()
-        writer.join()
-
-
-@both
-def test_nothing_is_open_after_an_upload(backend: str, estate: Estate
-                                         ) -> None:
-    volume = estate.volume()
-    image = estate.upload(volume)
-    estate.glance.delete(image)
-    with estate.cluster.open(estate.pool, f'volume-{volume}',
-                             read_only=True) as opened:
-        expect(soon(lambda: not list(opened.watchers_list()), 5),
-               'cinder-volume has it open still')
+        with _meanwhile(count):
+            assert soon(lambda: counted.number > 3)
+            yield counted
 
 
 # -- 7: local files ----------------------------------------------------------
@@ -226,19 +203,31 @@ def test_conversion_needs_no_local_file(backend: str, estate: Estate
 def _most_bytes(sandbox: Sandbox) -> Iterator[SimpleNamespace]:
     """How many bytes there are at most in image_conversion_dir."""
     folder = sandbox.folder / 'cinder' / 'conversion'
-    most, is_over = SimpleNamespace(bytes=0), threading.Event()
+    most = SimpleNamespace(bytes=0)
 
     def look() -> None:
-        while not is_over.wait(0.02):
-            most.bytes = max(most.bytes, _count_bytes(folder))
+        most.bytes = max(most.bytes, _count_bytes(folder))
 
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
+    with _meanwhile(look):
         yield most
+
+
+@contextlib.contextmanager
+def _meanwhile(do: Callable[[], None]) -> Iterator[None]:
+    """Do something again and again while the block runs."""
+    is_over = threading.Event()
+
+    def go_on() -> None:
+        while not is_over.wait(0.02):
+            do()
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield
     finally:
         is_over.set()
-        looking.join()
+        thread.join()
 
 
 def _count_bytes(folder: Path) -> int:
@@ -275,14 +264,19 @@ def test_what_is_in_the_other_pool_is_not_removed(
 @both
 def test_attaching_runs_no_program(backend: str, estate: Estate) -> None:
     volume = estate.cinder.create(estate.type)
-    marker = uuid.uuid4().hex
-    estate.cluster.ceph('config-key', 'get', marker, check=False)
-    with estate.cinder.attached(volume):
+    conf = estate.cluster.conf.encode()
+    seen: set[bytes] = set()
+
+    def look() -> None:
+        for path in Path('/proc').glob('[0-9]*/cmdline'):
+            with contextlib.suppress(OSError):
+                words = path.read_bytes().split(b'\0')
+                if conf in words and b'mon' in words and b'dump' in words:
+                    seen.add(b' '.join(words))
+
+    with _meanwhile(look), estate.cinder.attached(volume):
         pass
-    log = estate.cluster.ceph('log', 'last', '200', 'debug', 'audit')
-    assert marker in log
-    since = log.partition(marker)[2]
-    expect('mon dump' not in since, '"ceph mon dump" was run')
+    expect(not seen, str(seen))
 
 
 @both
@@ -291,6 +285,22 @@ def test_an_encrypted_volume_is_made_without_a_local_file(
     with _most_bytes(estate.sandbox) as most:
         estate.cinder.create(f'{backend}-encrypted')
     expect(most.bytes == 0, f'{most.bytes} local bytes at once')
+
+
+@both
+def test_an_encrypted_volume_is_cloned_without_a_key_in_etc_ceph(
+        backend: str, estate: Estate) -> None:
+    """Cinder opens the clone with os-brick to change its passphrase, and
+    then finds that it cannot do so with RBD."""
+    source = estate.cinder.create(f'{backend}-encrypted')
+    estate.sandbox.set_etc_ceph(False)
+    try:
+        clone = estate.cinder.create(
+            f'{backend}-encrypted', source_volid=source, status=None)
+        status = _final_status(estate, clone)
+    finally:
+        estate.sandbox.set_etc_ceph(True)
+    expect(status == 'available', 'there is no clone')
 
 
 # -- 10: half a step ---------------------------------------------------------
@@ -315,7 +325,7 @@ def test_a_revert_that_fails_half_way_is_undone(
 
     with monkeypatch.context() as patched:
         patched.setattr(rbd, 'Image', Broken)
-        with pytest.raises(Exception, match='the connection is gone|timed'):
+        with pytest.raises(Exception, match='connection is gone'):
             revert()
     expect(estate.digest(volume) == estate.digests[volume],
            'it is neither what it was nor what it should be')
@@ -366,20 +376,13 @@ class _StockConfiguration:
 def test_a_failover_is_refused_and_changes_nothing(
         whole_estate: Estate) -> None:
     """The stock driver chooses a target twice, in failover() and again in
-    failover_completed(); here there is none to choose."""
+    failover_completed(); here there is none, and Cinder knows it."""
     client = whole_estate.admin.client
-    host = 'sandbox@off'
-    client.services.failover_host(host, None)
-    time.sleep(2)
-    state = _find_service(client, host)
-    assert state.replication_status in ('disabled', 'not-capable', 'error')
-    assert state.active_backend_id is None
-    client.services.thaw_host(host)
-
-
-def _find_service(client: Any, host: str) -> Any:
-    return next(found for found in client.services.list()
-                if found.host == host)
+    with pytest.raises(exceptions.BadRequest, match='replication_status'):
+        client.services.failover_host('sandbox@off', None)
+    state = next(found for found in client.services.list(
+        binary='cinder-volume') if found.host == 'sandbox@off')
+    assert (state.status, state.state) == ('enabled', 'up')
 
 
 # -- 11: what an image is ----------------------------------------------------

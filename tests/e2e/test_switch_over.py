@@ -45,6 +45,8 @@ def estate(sandbox: Sandbox) -> Iterator[Estate]:
 def has(estate: Estate) -> SimpleNamespace:
     """What the stock driver has made, on the day after the switch."""
     has = SimpleNamespace()
+    # The stock driver takes its time for this one.
+    has.secret = estate.cinder.create('stock-encrypted', status=None)
     _fill_with_volumes(estate, has)
     _fill_with_special_types(estate, has)
     _fill_with_debris(estate, has)
@@ -77,7 +79,8 @@ def _fill_with_volumes(estate: Estate, has: SimpleNamespace) -> None:
 
 
 def _fill_with_special_types(estate: Estate, has: SimpleNamespace) -> None:
-    has.secret = estate.volume('stock-encrypted')
+    estate.cinder.wait_for_status(has.secret, 'available')
+    estate.write(has.secret)
     has.secret_snapshot = estate.snapshot(has.secret)
     has.secret_clone = estate.clone(has.secret,
                                     volume_type='stock-encrypted')

@@ -47,10 +47,10 @@ class Cluster:
             self._ioctxs[pool] = self._handle.open_ioctx(pool)
         return self._ioctxs[pool]
 
-    def ceph(self, *words: str, check: bool = True) -> str:
+    def ceph(self, *words: str) -> str:
         """What ``ceph WORDS`` says."""
         return subprocess.run(
-            ['ceph', '--conf', self.conf, *words], check=check, timeout=60,
+            ['ceph', '--conf', self.conf, *words], check=True, timeout=60,
             capture_output=True, text=True).stdout
 
     # -- rbd_images --------------------------------------------------------

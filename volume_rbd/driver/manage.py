@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from oslo_log import log as logging
 
@@ -135,7 +135,7 @@ class Manage:
             LOG.info('There is no volume %s to unmanage', name)
 
     # -- snapshots -----------------------------------------------------------
-    def list_snapshots(self, volumes: Iterable[str]
+    def list_snapshots(self, volumes: Sequence[str]
                        ) -> list[ManageableSnapshot]:
         """Those of *volumes* that are there, oldest first."""
         found = []

@@ -94,11 +94,17 @@ def test_what_is_not_in_the_table_cannot_be_called(bench: Bench) -> None:
                            None)
 
 
-def test_every_operation_of_the_table_can_cross() -> None:
-    for subject, (_, methods) in operations.OPERATIONS.items():
-        for method in methods:
-            hints = operations._hints(subject, method)
-            assert 'return' in hints, f'{subject}.{method}'
+@pytest.mark.parametrize(('subject', 'method'), [
+    (subject, method) for subject, (_, methods)
+    in operations.OPERATIONS.items() for method in sorted(methods)])
+def test_every_operation_of_the_table_can_cross(subject: str, method: str
+                                                ) -> None:
+    hints = dict(operations._hints(subject, method))
+    assert 'return' in hints
+    for name, hint in hints.items():
+        if name not in ('report', 'glance', 'certificates', 'return'):
+            # Raises where nobody knows how to make one of JSON.
+            operations._converter.get_structure_hook(hint)
 
 
 def test_calls_run_side_by_side(bench: Bench) -> None:

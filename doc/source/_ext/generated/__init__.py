@@ -12,6 +12,8 @@
     The caps the sandbox runs with, as ``ceph auth caps`` commands.
 ``bench-figures``
     The committed figures, if there are any.
+``option-table``
+    Every option beside that of Cinder.
 ``notes``
     reno's notes; also where there is no git to ask.
 """
@@ -23,10 +25,17 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from generated import commands, decisions, described, figures, notes
+from generated import (
+    commands,
+    decisions,
+    described,
+    figures,
+    notes,
+    options,
+)
 
 
 def setup(app: Sphinx) -> Mapping[str, Any]:
-    for module in (commands, decisions, described, figures, notes):
+    for module in (commands, decisions, described, figures, notes, options):
         module.register(app)
     return {'parallel_read_safe': False, 'version': '1'}

@@ -179,7 +179,13 @@ class AuthCaps(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         self.env.note_dependency(caps.__file__)
         entity = self.arguments[0]
-        wanted = caps.get_client_caps(Options())[entity]
+        options = Options()
+        wanted = {
+            **caps.get_client_caps(options),
+            # The sandbox has this one with Cinder only.
+            'client.hypervisor': caps.get_hypervisor_caps(
+                caps.get_volume_pools(options)),
+        }[entity]
         lines = [f'ceph auth caps {entity}']
         lines += [f"  {daemon} '{text}'" for daemon, text in wanted.items()]
         text = ' \\\n'.join(lines)
