@@ -242,8 +242,6 @@ def _count_bytes(folder: Path) -> int:
 @both
 def test_what_is_in_the_other_pool_is_not_removed(
         backend: str, estate: Estate) -> None:
-    """Cinder itself migrates no volume with snapshots; that the driver keeps
-    them is tested in tests/functional."""
     with limited_type(estate.admin, 'anywhere'):
         volume = estate.volume()
         name = f'volume-{volume}'
@@ -258,6 +256,40 @@ def test_what_is_in_the_other_pool_is_not_removed(
         finally:
             estate.scrub()
             estate.cluster.scrub(set(), ['volumes'])
+
+
+@both
+def test_a_volume_is_migrated_with_its_snapshots(
+        backend: str, estate: Estate, sandbox: Sandbox) -> None:
+    """The class itself, against the cluster: the API migrates no volume
+    that has snapshots."""
+    volume = estate.volume()
+    snapshot = estate.snapshot(volume)
+    estate.write(volume)
+    try:
+        _migrate(backend, sandbox, volume, 'volumes')
+        estate.check(volume, pool='volumes')
+        found = estate.cluster.snapshots('volumes', f'volume-{volume}')
+        expect(found == [f'snapshot-{snapshot}'], f'it has {found} there')
+        estate.check(volume, snapshot, pool='volumes')
+    finally:
+        estate.cluster.scrub(set(), ['volumes'])
+
+
+def _migrate(backend: str, sandbox: Sandbox, volume: str, pool: str) -> None:
+    if backend == 'stock':
+        driver = _make_stock_driver(sandbox)
+        place = ':'.join(('ceph', sandbox.env()['CEPH_CONF'],
+                          driver._get_fsid(), 'cinder', pool))
+        moved, _ = driver.migrate_volume(
+            None, SimpleNamespace(id=volume, name=f'volume-{volume}',
+                                  status='available'),
+            {'capabilities': {'storage_protocol': driver.STORAGE_PROTOCOL,
+                              'location_info': place}})
+        assert moved
+        return
+    with _opened_manager(sandbox) as opened:
+        opened.backend(backend).migration.migrate(f'volume-{volume}', pool)
 
 
 # -- 9: programs and keys ----------------------------------------------------
@@ -334,22 +366,33 @@ def test_a_revert_that_fails_half_way_is_undone(
 
 def _get_revert(backend: str, sandbox: Sandbox, volume: str, snapshot: str
                 ) -> Callable[[], object]:
-    config = str(sandbox.folder / 'cinder' / 'cinder.conf')
     if backend == 'stock':
-        driver = stock_driver.RBDDriver(configuration=_StockConfiguration(
-            sandbox.env()['CEPH_CONF']))
-        driver.do_setup(None)
+        driver = _make_stock_driver(sandbox)
         return lambda: driver.revert_to_snapshot(
             None, SimpleNamespace(name=f'volume-{volume}'),
             SimpleNamespace(name=f'snapshot-{snapshot}'))
 
     def revert() -> None:
-        with contextlib.closing(manager.VolumeManager(
-                [config], environ=sandbox.env())) as opened:
+        with _opened_manager(sandbox) as opened:
             opened.backend(backend).snapshots.revert(
                 f'volume-{volume}', f'snapshot-{snapshot}')
 
     return revert
+
+
+@contextlib.contextmanager
+def _opened_manager(sandbox: Sandbox) -> Iterator[manager.VolumeManager]:
+    config = str(sandbox.folder / 'cinder' / 'cinder.conf')
+    with contextlib.closing(manager.VolumeManager(
+            [config], environ=sandbox.env())) as opened:
+        yield opened
+
+
+def _make_stock_driver(sandbox: Sandbox) -> Any:
+    driver = stock_driver.RBDDriver(configuration=_StockConfiguration(
+        sandbox.env()['CEPH_CONF']))
+    driver.do_setup(None)
+    return driver
 
 
 class _StockConfiguration:
@@ -361,7 +404,9 @@ class _StockConfiguration:
         self._values |= {
             'rbd_pool': POOLS['stock'], 'rbd_user': 'cinder',
             'rbd_ceph_conf': conf, 'rbd_secret_uuid': str(uuid.uuid4()),
-            'volume_backend_name': 'stock'}
+            'volume_backend_name': 'stock',
+            # What has snapshots will have them when asked again.
+            'rados_connection_retries': 1}
 
     def append_config_values(self, options: object) -> None:
         """All are there."""

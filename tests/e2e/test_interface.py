@@ -102,7 +102,9 @@ def test_a_revert_brings_the_content_back(estate: Estate) -> None:
 
 def test_a_revert_past_a_newer_snapshot_is_refused(on: Estate) -> None:
     volume = on.volume()
-    older, newer = on.snapshot(volume), on.snapshot(volume)
+    older = on.snapshot(volume)
+    time.sleep(1)  # Cinder tells them apart by their seconds.
+    newer = on.snapshot(volume)
     with pytest.raises(exceptions.BadRequest):
         on.cinder.revert(volume, older)
     on.cinder.delete_snapshot(older, newer)
@@ -239,19 +241,6 @@ def test_what_is_in_the_pool_is_managed_and_let_go(on: Estate) -> None:
     on.cluster.remove(on.pool, name)
 
 
-@pytest.mark.parametrize('name', ['none', 'busy'])
-def test_what_cannot_be_managed_ends_in_error_managing(on: Estate, name: str
-                                                       ) -> None:
-    on.cluster.make(on.pool, 'busy')
-    with on.cluster.open(on.pool, 'busy'):
-        volume = on.admin.client.volumes.manage(
-            'sandbox@on#on', {'source-name': name}, volume_type='on').id
-        assert soon(lambda: str(on.admin.status(volume)).startswith(
-            'error_managing'))
-    on.cluster.remove(on.pool, 'busy')
-    on.admin.delete(volume)
-
-
 # -- migrating ---------------------------------------------------------------
 def test_a_volume_migrates_within_the_cluster(on: Estate) -> None:
     with limited_type(on.admin, 'wandering'):
@@ -276,8 +265,8 @@ def test_a_group_is_snapshotted_at_one_moment(on: Estate) -> None:
     before = [on.digests[volume] for volume in volumes]
     for volume in volumes:
         on.write(volume)
-    copy = on.cinder.client.groups.create_from_src(
-        taken, None, name='copy').id
+    made = on.cinder.client.groups.create_from_src(taken, None, name='copy')
+    copy = made['id']
     on.cinder._wait_for_group(copy, 'available')
     copies = [found.id for found in on.cinder.client.volumes.list(
         search_opts={'group_id': copy})]

@@ -283,6 +283,21 @@ def test_what_was_deleted_before_stays_in_the_trash(
     assert f'volume-{has.orphaned}' in estate.trash()
 
 
+def test_a_snapshot_of_a_group_is_neither_cloned_nor_reverted_to(
+        estate: Estate, has: SimpleNamespace) -> None:
+    """The volume itself is as it was, once its state is reset."""
+    client = estate.cinder.client
+    (part,) = client.volume_snapshots.list(
+        search_opts={'volume_id': has.member})
+    clone = estate.cinder.create(TYPE, snapshot_id=part.id, status=None)
+    estate.cinder.wait_for_status(clone, 'error')
+    estate.cinder.delete(clone)
+    client.volumes.revert_to_snapshot(has.member, part.id)
+    estate.cinder.wait_for_status(has.member, 'error')
+    estate.admin.client.volumes.reset_state(has.member, 'available')
+    estate.check(has.member)
+
+
 def test_a_snapshot_of_a_group_is_not_seen(
         estate: Estate, has: SimpleNamespace) -> None:
     """Cinder forgets it, the cluster keeps it, and with it the volume."""

@@ -92,7 +92,7 @@ class OptionTable(SphinxDirective):
                  _compare(option), option.help or '']
                 for option in groups[self.arguments[0]]]
         return self.parse_text_to_nodes(decisions.table(
-            ['option', 'default', 'in Cinder', 'meaning'], '24 12 12 52',
+            ['option', 'default', 'in Cinder', 'meaning'], '30 15 13 42',
             [[cell.replace('\n', ' ') for cell in row] for row in rows]))
 
 
