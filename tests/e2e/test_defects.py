@@ -33,6 +33,8 @@ with warnings.catch_warnings():
 
 POOLS = {'stock': 'volumes-stock', 'off': 'volumes-off'}
 BLOCK = b'\xff' * content.BLOCK
+#: Of a volume of a GiB: where a writer counts.
+ENDS = (0, content.GIB - content.BLOCK)
 
 
 class Defect(AssertionError):
@@ -159,11 +161,12 @@ def test_an_upload_is_one_moment_of_a_volume_in_use(
         estate.glance.wait_for_status(image, 'active', 120)
         estate.cinder.wait_for_status(volume, 'in-use')
     assert counted.number > 10
-    data = estate.glance.request('GET', f'/images/{image}/file').content
+    with estate.cluster.open('images', image, 'snap', read_only=True
+                             ) as opened:
+        assert opened.size() == content.GIB
+        begin, end = (int.from_bytes(opened.read(offset, 8), 'big')
+                      for offset in ENDS)
     estate.glance.delete(image)
-    begin = int.from_bytes(data[:8], 'big')
-    end = int.from_bytes(data[-content.BLOCK:][:8], 'big')
-    assert len(data) == content.GIB
     # The stock driver leaves the closing to Python's garbage collector.
     with estate.cluster.open(estate.pool, name, read_only=True) as opened:
         assert soon(lambda: not list(opened.watchers_list()))
@@ -178,7 +181,7 @@ def _counting(estate: Estate, name: str) -> Iterator[SimpleNamespace]:
         def count() -> None:
             counted.number += 1
             mark = counted.number.to_bytes(8, 'big')
-            for offset in (0, content.GIB - content.BLOCK):
+            for offset in ENDS:
                 image.write(mark, offset)
                 image.flush()
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,21 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.traces import POOLS, Traces, opened
-from tests.functional import content, formats
+from tests.functional import formats
 from tests.functional.content import GIB, MIB
 from volume_rbd.sandbox import Sandbox
 from volume_rbd.sandbox.state import find_state
 
 POOL = POOLS['on']
 TYPE = 'on-encrypted'
+#: Where a guest writes, from its own point of view.
+PLACES = (0, 500 * MIB, GIB - MIB)
+
+
+@pytest.fixture(scope='module')
+def owner(sandbox: Sandbox) -> Iterator[Traces]:
+    with opened(sandbox) as made:
+        yield made
 
 
 @pytest.fixture
@@ -26,142 +33,113 @@ def traces(sandbox: Sandbox) -> Iterator[Traces]:
         yield made
 
 
+@pytest.fixture(scope='module')
+def key(sandbox: Sandbox) -> str:
+    """What the key manager gives to whoever may attach."""
+    state = find_state(sandbox.folder)
+    assert state is not None
+    return state.fixed_key.lower()
+
+
 class Guest:
-    """Has the key, as a hypervisor does that asked the key manager."""
+    """Writes and reads 64 KiB of one byte in each of the places, with the
+    key, as a hypervisor does that asked the key manager. To open the volume
+    costs seconds: that is what LUKS is made for."""
 
-    def __init__(self, traces: Traces, folder: Path) -> None:
-        state = find_state(traces.sandbox.folder)
-        assert state is not None
-        self._conf = traces.cluster.conf
-        self._folder = folder
-        self._key = folder / 'key'
-        self._key.write_text(state.fixed_key.lower())
+    def __init__(self, conf: str, key: Path) -> None:
+        self._conf, self._key = conf, key
 
-    def read(self, volume: str, pool: str = POOL) -> str:
-        """The hash of what is inside."""
-        plain = self._folder / 'plain'
-        formats.run('convert', *self._secret, '-O', 'raw',
-                    'json:' + json.dumps(self._node(volume, pool)), plain)
-        with plain.open('rb') as stream:
-            found = content.digest_of_stream(
-                iter(lambda: stream.read(16 * MIB), b''))
-        plain.unlink()
-        return found
+    def write(self, volume: str, byte: int) -> None:
+        self._do(volume, 'write', byte)
 
-    def write(self, volume: str, pool: str = POOL) -> None:
-        """Zeros all over but in two places: as a file system would, for
-        what nobody wrote decrypts to anything."""
-        plain = self._folder / 'plain'
-        with plain.open('wb') as stream:
-            stream.truncate(GIB)
-            for offset in (0, GIB - MIB):
-                stream.seek(offset)
-                stream.write(content.random_bytes(MIB))
-        formats.run('convert', *self._secret, '-n', '--target-is-zero',
-                    '-f', 'raw', '--target-image-opts', plain,
-                    self._options(volume, pool))
-        plain.unlink()
+    def reads(self, volume: str, byte: int) -> bool:
+        """Whether that is in all of them; qemu-io fails where it is not."""
+        return bool(self._do(volume, 'read', byte))
 
-    @property
-    def _secret(self) -> list[str]:
-        return ['--object', f'secret,id=k,format=raw,file={self._key}']
-
-    def _node(self, volume: str, pool: str) -> dict[str, object]:
-        return {'driver': 'luks', 'key-secret': 'k', 'file': {
-            'driver': 'rbd', 'pool': pool, 'image': f'volume-{volume}',
-            'conf': self._conf, 'user': 'cinder'}}
-
-    def _options(self, volume: str, pool: str) -> str:
-        return (f'driver=luks,key-secret=k,file.driver=rbd,file.pool={pool},'
-                f'file.image=volume-{volume},file.conf={self._conf},'
-                'file.user=cinder')
+    def _do(self, volume: str, what: str, byte: int) -> str:
+        words = [word for place in PLACES
+                 for word in ('-c', f'{what} -P {byte} {place} 64k')]
+        options = (f'driver=luks,key-secret=k,file.driver=rbd,'
+                   f'file.pool={POOL},file.image=volume-{volume},'
+                   f'file.conf={self._conf},file.user=cinder')
+        return subprocess.run(
+            ['qemu-io', *(['-r'] if what == 'read' else []),
+             '--object', f'secret,id=k,format=raw,file={self._key}',
+             '--image-opts', options, *words],
+            check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-@pytest.fixture
-def guest(traces: Traces, tmp_path: Path) -> Guest:
-    return Guest(traces, tmp_path)
+@pytest.fixture(scope='module')
+def guest(owner: Traces, key: str, tmp_path_factory: pytest.TempPathFactory
+          ) -> Guest:
+    path = tmp_path_factory.mktemp('key') / 'key'
+    path.write_text(key)
+    return Guest(owner.cluster.conf, path)
 
 
-def test_a_blank_volume_opens_with_the_key(traces: Traces, tmp_path: Path
-                                           ) -> None:
-    volume = traces.volume(TYPE)
+@pytest.fixture(scope='module')
+def volume(owner: Traces, guest: Guest) -> str:
+    """With 0x11 in its places."""
+    made = owner.volume(TYPE)
+    guest.write(made, 0x11)
+    return made
+
+
+def test_the_header_opens_with_the_key_and_no_other(
+        traces: Traces, volume: str, key: str, tmp_path: Path) -> None:
     header = tmp_path / 'header'
     with traces.cluster.open(POOL, f'volume-{volume}', read_only=True
                              ) as image:
+        found = image.read(0, 4 * MIB)
         # As the stock driver makes them: the header comes on top.
-        assert image.size() == GIB + _payload(image.read(0, 4 * MIB))
-        header.write_bytes(image.read(0, 4 * MIB))
-    state = find_state(traces.sandbox.folder)
-    assert state is not None
-    for key, is_right in ((state.fixed_key.lower(), True), ('no', False)):
+        assert image.size() == GIB + _payload_offset(found)
+    header.write_bytes(found)
+    for given, is_right in ((key, True), ('another', False)):
         done = subprocess.run(
             ['/usr/sbin/cryptsetup', 'open', '--test-passphrase', '--type',
-             'luks1', '--key-file', '-', header], input=key.encode(),
+             'luks1', '--key-file', '-', header], input=given.encode(),
             check=False, capture_output=True)
         assert (done.returncode == 0) == is_right
 
 
-def _payload(header: bytes) -> int:
-    """Of a LUKS 1 header: where the data begins, in bytes."""
+def _payload_offset(header: bytes) -> int:
+    """Of LUKS 1, in bytes."""
     return int.from_bytes(header[104:108], 'big') * 512
 
 
-def test_no_copy_of_it_loses_a_byte(traces: Traces, guest: Guest) -> None:
-    """Snapshot, clone, a larger one of it, and back from the snapshot."""
-    volume = traces.volume(TYPE)
-    guest.write(volume)
-    digest = guest.read(volume)
+def test_what_is_made_of_it_has_its_bytes(
+        traces: Traces, volume: str, guest: Guest) -> None:
+    digest = traces.digest(volume)
     snapshot = traces.snapshot(volume)
     clone = traces.volume(TYPE, source_volid=volume)
     made = traces.volume(TYPE, 2, snapshot_id=snapshot)
-    assert guest.read(clone) == digest
-    traces.cluster.write(POOL, f'volume-{volume}', b'\xff' * content.BLOCK,
-                         64 * MIB)
-    assert guest.read(volume) != digest
-    traces.cinder.revert(volume, snapshot)
-    assert guest.read(volume) == digest
-    with traces.cluster.open(POOL, f'volume-{made}', read_only=True
-                             ) as image:
-        assert image.size() >= 2 * GIB
+    assert traces.digest(clone) == traces.digest(made) == digest
+    assert traces.cluster.size(POOL, f'volume-{made}') >= 2 * GIB
+    traces.cluster.write(POOL, f'volume-{clone}', b'x' * 4096, 8 * MIB)
+    assert traces.digest(volume) == digest
+    assert guest.reads(made, 0x11)
 
 
-def test_an_image_and_a_volume_of_it_open_with_the_key(
-        traces: Traces, guest: Guest) -> None:
-    volume = traces.volume(TYPE)
-    guest.write(volume)
-    image = traces.upload(volume)
-    found = traces.glance.get(image)
-    assert found['cinder_encryption_key_id']
-    assert found['size'] == traces.cluster.size(POOL, f'volume-{volume}')
-    again = traces.volume(TYPE, imageRef=image)
-    assert guest.read(again) == guest.read(volume)
+def test_a_revert_brings_its_bytes_back(traces: Traces, volume: str) -> None:
+    clone = traces.volume(TYPE, source_volid=volume)
+    snapshot = traces.snapshot(clone)
+    traces.cluster.write(POOL, f'volume-{clone}', b'x' * 4096, 8 * MIB)
+    assert traces.digest(clone) != traces.digest(volume)
+    traces.cinder.revert(clone, snapshot)
+    assert traces.digest(clone) == traces.digest(volume)
 
 
-@pytest.mark.parametrize('disk_format', ['raw', 'qcow2'])
 def test_a_plain_image_is_encrypted_on_the_way(
-        traces: Traces, guest: Guest, tmp_path: Path, disk_format: str
-        ) -> None:
-    data = content.sparse_bytes(32 * MIB)
-    file = data if disk_format == 'raw' else formats.make(
-        tmp_path, data, disk_format)
-    image = traces.image(file, disk_format=disk_format)
-    volume = traces.volume(TYPE, imageRef=image)
-    with traces.cluster.open(POOL, f'volume-{volume}', read_only=True
+        traces: Traces, guest: Guest, tmp_path: Path) -> None:
+    disk = tmp_path / 'disk.qcow2'
+    formats.run('create', '-f', 'qcow2', disk, f'{GIB - MIB + 65536}')
+    words = [word for place in PLACES
+             for word in ('-c', f'write -P 68 {place} 64k')]
+    subprocess.run(['qemu-io', *words, disk], check=True,
+                   capture_output=True)
+    image = traces.image(disk.read_bytes(), disk_format='qcow2')
+    made = traces.volume(TYPE, 2, imageRef=image)
+    assert guest.reads(made, 68)
+    with traces.cluster.open(POOL, f'volume-{made}', read_only=True
                              ) as opened_image:
-        assert data[:4096] not in opened_image.read(0, 40 * MIB)
-    plain = tmp_path / 'inside'
-    formats.run('convert', *guest._secret, '-O', 'raw',
-                'json:' + json.dumps(guest._node(volume, POOL)), plain)
-    with plain.open('rb') as stream:
-        assert stream.read(len(data)) == data
-
-
-def test_a_volume_becomes_an_encrypted_one_by_another_type(
-        traces: Traces, guest: Guest, etc_ceph: None) -> None:
-    """Cinder makes a new volume and copies through os-brick."""
-    volume, _ = traces.written('on')
-    traces.admin.client.volumes.retype(volume, TYPE, 'on-demand')
-    traces.admin.wait_for_status(volume, 'available')
-    record = traces.admin.show(volume).to_dict()
-    assert record['volume_type'] in (TYPE, 'on')
-    print(record, traces.logged()[-3000:])
+        assert b'\x44' * 4096 not in opened_image.read(0, 8 * MIB)
