@@ -232,7 +232,8 @@ def _reason_not_safe(image: Image) -> str | None:
         return 'volume marked as deleted'
     mark = lineage.get_lineage(image)
     if is_own_snapshot(name) or (mark is not None and (
-            mark.kind != lineage.VOLUME or mark.state != lineage.COMPLETE)):
+            mark.kind != lineage.VOLUME or mark.state == lineage.PENDING)):
+        # One that bears the mark of the trash was brought back from there.
         return 'used by this driver'
     if _is_uuid(name) and image.find_snapshot(model.GLANCE_SNAPSHOT):
         return 'an image of Glance'
