@@ -123,9 +123,10 @@ def test_extending_in_use_reaches_the_open_image(on: Estate) -> None:
 
 def test_a_full_volume_is_gone_at_once(on: Estate) -> None:
     volume = on.cinder.create('on')
-    block = content.random_bytes(content.BLOCK)
-    for offset in range(0, GIB, len(block)):
-        on.cluster.write(on.pool, on.name(volume), block, offset)
+    block = content.random_bytes(4 * content.MIB)
+    with on.cluster.open(on.pool, on.name(volume)) as image:
+        for offset in range(0, GIB, len(block)):
+            image.write(block, offset)
     started = time.monotonic()
     on.cinder.delete(volume)
     assert time.monotonic() - started < 2
@@ -244,7 +245,7 @@ def test_what_is_in_the_pool_is_managed_and_let_go(on: Estate) -> None:
 # -- migrating ---------------------------------------------------------------
 def test_a_volume_migrates_within_the_cluster(on: Estate) -> None:
     with limited_type(on.admin, 'wandering'):
-        volume = on.volume('wandering')
+        volume = on.cinder.create('wandering')
         here, there = 'sandbox@on#on', 'sandbox@off#off'
         if on.admin.show(volume).to_dict()['os-vol-host-attr:host'] != here:
             on.admin.migrate(volume, here)
