@@ -16,7 +16,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import watchdog
 from volume_rbd.sandbox import Options, Sandbox
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before pytest captures what is written to descriptor 2.
+    config.pluginmanager.register(watchdog.Watchdog(os.dup(2)))
 
 
 @pytest.fixture(scope='session')
@@ -31,7 +37,8 @@ def sandbox() -> Iterator[Sandbox]:
         return
     with tempfile.TemporaryDirectory(prefix='volume-rbd-tests-') as base, \
             Sandbox('tests', base, options=Options(
-                quick_monitor=True, secure_hash=False)) as running:
+                quick_monitor=True, secure_hash=False)) as running, \
+            watchdog.guard(running):
         yield running
 
 

@@ -13,6 +13,7 @@ with warnings.catch_warnings():
     # Libraries about each other, while they are imported.
     warnings.simplefilter('ignore')
     from tests.functional.house import House
+from tests import watchdog
 from tests.functional.proxy import Proxy
 from volume_rbd import exception
 from volume_rbd.sandbox import Options, Sandbox
@@ -52,5 +53,6 @@ def other_cluster(tmp_path_factory: pytest.TempPathFactory
                   ) -> Iterator[Sandbox]:
     """A second cluster, with another fsid."""
     with Sandbox('second', tmp_path_factory.mktemp('second'),
-                 options=Options(ceph_only=True)) as made:
+                 options=Options(ceph_only=True)) as made, \
+            watchdog.guard(made):
         yield made
