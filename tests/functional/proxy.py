@@ -7,14 +7,17 @@ What passes through is real; only what a test asks for is made up.
 from __future__ import annotations
 
 import dataclasses
-import http.client
-import http.server
 import re
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+
+# Their names, not the modules: eventlet, which Cinder imports, puts its own
+# copies of these into the package http, where threads hang.
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 _PIECE = 256 * 1024
@@ -59,7 +62,7 @@ class Proxy:
         self.rules: list[Rule] = []
         self.seen: list[str] = []
         self._open: set[socket.socket] = set()
-        self._server: http.server.ThreadingHTTPServer | None = None
+        self._server: ThreadingHTTPServer | None = None
         self._port = 0
 
     @property
@@ -101,7 +104,7 @@ class Proxy:
         self.stop()
 
 
-class _Server(http.server.ThreadingHTTPServer):
+class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
     block_on_close = False
@@ -110,7 +113,7 @@ class _Server(http.server.ThreadingHTTPServer):
         """Broken connections are what this is for."""
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     owner: Proxy
     protocol_version = 'HTTP/1.1'
 
@@ -161,7 +164,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _forward(self, rule: Rule | None) -> None:
-        glance = http.client.HTTPConnection(*self.owner.target, timeout=300)
+        glance = HTTPConnection(*self.owner.target, timeout=300)
         try:
             self._send(glance)
             answer = glance.getresponse()
@@ -170,12 +173,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if rule is not None and rule.reset == 'after':
                 return self._reset()
             self._relay(answer)
-        except (OSError, ValueError, http.client.HTTPException):
+        except (OSError, ValueError, HTTPException):
             self._reset()
         finally:
             glance.close()
 
-    def _send(self, glance: http.client.HTTPConnection) -> None:
+    def _send(self, glance: HTTPConnection) -> None:
         glance.putrequest(self.command, self.path, skip_host=True,
                           skip_accept_encoding=True)
         glance.putheader('Host', '{}:{}'.format(*self.owner.target))
@@ -219,7 +222,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             left -= len(piece)
             yield piece
 
-    def _relay(self, answer: http.client.HTTPResponse) -> None:
+    def _relay(self, answer: HTTPResponse) -> None:
         self.send_response(answer.status)
         length = answer.getheader('Content-Length')
         for key, value in answer.getheaders():

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import http.client
 import re
 from collections.abc import Mapping
+from http.client import HTTPException
 
 import requests.exceptions
 import urllib3.exceptions
@@ -141,7 +141,7 @@ TABLE: Mapping[type[BaseException], Row] = {
     urllib3.exceptions.SSLError: _TLS,
     urllib3.exceptions.ProtocolError: _LOST,
     urllib3.exceptions.HTTPError: _BROKEN,
-    http.client.HTTPException: _LOST,
+    HTTPException: _LOST,
     TimeoutError: _LATE,
     ConnectionError: _LOST,
     OSError: _BROKEN,

@@ -8,9 +8,9 @@ and the sandbox's start does not pay for a client library's import.
 from __future__ import annotations
 
 import dataclasses
-import http.client
 import json
 from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 from volume_rbd import exception
@@ -30,12 +30,12 @@ def get_status(port: int, path: str, *, timeout_s: float = 5.0) -> int:
 
     :raises OSError: no server, or no answer in time.
     """
-    connection = http.client.HTTPConnection(
+    connection = HTTPConnection(
         '127.0.0.1', port, timeout=timeout_s)
     try:
         connection.request('GET', path)
         return connection.getresponse().status
-    except http.client.HTTPException as error:
+    except HTTPException as error:
         raise ConnectionResetError(str(error)) from error
     finally:
         connection.close()
@@ -45,7 +45,7 @@ class JSONClient:
     """Requests to one loopback server; close it after use."""
 
     def __init__(self, port: int, *, timeout_s: float = 60.0) -> None:
-        self._connection = http.client.HTTPConnection(
+        self._connection = HTTPConnection(
             '127.0.0.1', port, timeout=timeout_s)
         self.headers: dict[str, str] = {'Accept': 'application/json'}
 
@@ -66,7 +66,7 @@ class JSONClient:
             self._connection.request(method, path, data, headers)
             response = self._connection.getresponse()
             text = response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             raise exception.SandboxError(
                 f'{method} {path} got no answer: {error}.',
                 remedy='Look at the logs in the sandbox folder.',
