@@ -73,6 +73,11 @@ class CinderAPI:
         except exceptions.NotFound:
             raise AssertionError(f'there is no volume {volume}') from None
 
+    def encryption_key_id(self, volume: str) -> str:
+        """In the key manager; see volume_rbd.sandbox.keys."""
+        found = self.client.volumes.get_encryption_metadata(volume)
+        return str(found['encryption_key_id'])
+
     def status(self, volume: str) -> str | None:
         """None where Cinder knows no such volume."""
         return _find_status(lambda: self.client.volumes.get(volume))

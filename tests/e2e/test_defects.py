@@ -8,6 +8,8 @@ expected to fail, and has to: a test that cannot fail proves nothing.
 from __future__ import annotations
 
 import contextlib
+import json
+import subprocess
 import threading
 import uuid
 import warnings
@@ -338,6 +340,29 @@ def test_an_encrypted_volume_is_cloned_without_a_key_in_etc_ceph(
     expect(status == 'available', 'there is no clone')
 
 
+@both
+def test_the_key_of_an_encrypted_volume_opens_no_clone_of_it(
+        backend: str, estate: Estate, tmp_path: Path) -> None:
+    source = estate.cinder.create(f'{backend}-encrypted')
+    clone = estate.cinder.create(f'{backend}-encrypted', source_volid=source)
+    header = tmp_path / 'header'
+    with estate.cluster.open(estate.pool, estate.name(clone),
+                             read_only=True) as image:
+        header.write_bytes(image.read(0, 4 * content.MIB))
+
+    def opens(volume: str) -> bool:
+        key_id = estate.cinder.encryption_key_id(volume)
+        key = json.loads((estate.sandbox.folder / 'cinder' / 'keys'
+                          / f'{key_id}.json').read_text())['key']
+        return subprocess.run(
+            ['/usr/sbin/cryptsetup', 'open', '--test-passphrase', '--type',
+             'luks1', '--key-file', '-', header], input=key.encode(),
+            check=False, capture_output=True).returncode == 0
+
+    assert opens(clone)
+    expect(not opens(source), 'it opens the clone')
+
+
 # -- 10: half a step ---------------------------------------------------------
 @both
 def test_a_revert_that_fails_half_way_is_undone(
@@ -448,7 +473,7 @@ def test_a_forged_image_is_not_cloned(backend: str, estate: Estate) -> None:
 
 def _final_status(estate: Estate, volume: str) -> str:
     assert soon(lambda: estate.cinder.show(volume).status in (
-        'available', 'error'))
+        'available', 'error'), 60)
     return str(estate.cinder.show(volume).status)
 
 

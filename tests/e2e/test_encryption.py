@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,6 @@ from tests.e2e.traces import POOLS, Traces, opened
 from tests.functional import formats
 from tests.functional.content import GIB, MIB
 from volume_rbd.sandbox import Sandbox
-from volume_rbd.sandbox.state import find_state
 
 POOL = POOLS['on']
 TYPE = 'on-encrypted'
@@ -33,48 +33,50 @@ def traces(sandbox: Sandbox) -> Iterator[Traces]:
         yield made
 
 
-@pytest.fixture(scope='module')
-def key(sandbox: Sandbox) -> str:
-    """What the key manager gives to whoever may attach."""
-    state = find_state(sandbox.folder)
-    assert state is not None
-    return state.fixed_key.lower()
-
-
 class Guest:
     """Writes and reads 64 KiB of one byte in each of the places, with the
-    key, as a hypervisor does that asked the key manager. To open the volume
-    costs seconds: that is what LUKS is made for."""
+    volume's key, as a hypervisor does that asked the key manager. To open the
+    volume costs seconds: that is what LUKS is made for."""
 
-    def __init__(self, conf: str, key: Path) -> None:
-        self._conf, self._key = conf, key
+    def __init__(self, owner: Traces, keys: Path, folder: Path) -> None:
+        self._owner, self._keys, self._folder = owner, keys, folder
+
+    def key(self, volume: str) -> str:
+        """What the key manager gives to whoever may attach."""
+        key_id = self._owner.cinder.encryption_key_id(volume)
+        found = json.loads((self._keys / f'{key_id}.json').read_text())
+        return str(found['key'])
 
     def write(self, volume: str, byte: int) -> None:
-        self._do(volume, 'write', byte)
+        self._do(volume, 'write', byte, self.key(volume))
 
-    def reads(self, volume: str, byte: int) -> bool:
-        """Whether that is in all of them; qemu-io fails where it is not."""
-        return bool(self._do(volume, 'read', byte))
+    def reads(self, volume: str, byte: int, key: str | None = None) -> bool:
+        """Whether that is in all of them; qemu-io fails where it is not.
 
-    def _do(self, volume: str, what: str, byte: int) -> str:
+        :param key: another than the volume's own.
+        """
+        return bool(self._do(volume, 'read', byte, key or self.key(volume)))
+
+    def _do(self, volume: str, what: str, byte: int, key: str) -> str:
+        file = self._folder / 'key'
+        file.write_text(key)
         words = [word for place in PLACES
                  for word in ('-c', f'{what} -P {byte} {place} 64k')]
         options = (f'driver=luks,key-secret=k,file.driver=rbd,'
                    f'file.pool={POOL},file.image=volume-{volume},'
-                   f'file.conf={self._conf},file.user=cinder')
+                   f'file.conf={self._owner.cluster.conf},file.user=cinder')
         return subprocess.run(
             ['qemu-io', *(['-r'] if what == 'read' else []),
-             '--object', f'secret,id=k,format=raw,file={self._key}',
+             '--object', f'secret,id=k,format=raw,file={file}',
              '--image-opts', options, *words],
             check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 @pytest.fixture(scope='module')
-def guest(owner: Traces, key: str, tmp_path_factory: pytest.TempPathFactory
-          ) -> Guest:
-    path = tmp_path_factory.mktemp('key') / 'key'
-    path.write_text(key)
-    return Guest(owner.cluster.conf, path)
+def guest(sandbox: Sandbox, owner: Traces,
+          tmp_path_factory: pytest.TempPathFactory) -> Guest:
+    return Guest(owner, sandbox.folder / 'cinder' / 'keys',
+                 tmp_path_factory.mktemp('key'))
 
 
 @pytest.fixture(scope='module')
@@ -86,7 +88,7 @@ def volume(owner: Traces, guest: Guest) -> str:
 
 
 def test_the_header_opens_with_the_key_and_no_other(
-        traces: Traces, volume: str, key: str, tmp_path: Path) -> None:
+        traces: Traces, volume: str, guest: Guest, tmp_path: Path) -> None:
     header = tmp_path / 'header'
     with traces.cluster.open(POOL, f'volume-{volume}', read_only=True
                              ) as image:
@@ -94,7 +96,7 @@ def test_the_header_opens_with_the_key_and_no_other(
         # As the stock driver makes them: the header comes on top.
         assert image.size() == GIB + _payload_offset(found)
     header.write_bytes(found)
-    for given, is_right in ((key, True), ('another', False)):
+    for given, is_right in ((guest.key(volume), True), ('another', False)):
         done = subprocess.run(
             ['/usr/sbin/cryptsetup', 'open', '--test-passphrase', '--type',
              'luks1', '--key-file', '-', header], input=given.encode(),
@@ -113,20 +115,31 @@ def test_what_is_made_of_it_has_its_bytes(
     snapshot = traces.snapshot(volume)
     clone = traces.volume(TYPE, source_volid=volume)
     made = traces.volume(TYPE, 2, snapshot_id=snapshot)
-    assert traces.digest(clone) == traces.digest(made) == digest
-    assert traces.cluster.size(POOL, f'volume-{made}') >= 2 * GIB
-    traces.cluster.write(POOL, f'volume-{clone}', b'x' * 4096, 8 * MIB)
-    assert traces.digest(volume) == digest
     assert guest.reads(made, 0x11)
+    assert guest.reads(clone, 0x11)
+    assert traces.cluster.size(POOL, f'volume-{made}') >= 2 * GIB
+    guest.write(clone, 0x22)
+    assert traces.digest(volume) == digest
+
+
+def test_the_key_of_a_volume_opens_none_of_its_clones(
+        traces: Traces, volume: str, guest: Guest) -> None:
+    """Defect 9 of the stock driver."""
+    snapshot = traces.snapshot(volume)
+    for source in ({'source_volid': volume}, {'snapshot_id': snapshot}):
+        clone = traces.volume(TYPE, **source)
+        with pytest.raises(subprocess.CalledProcessError):
+            guest.reads(clone, 0x11, guest.key(volume))
 
 
 def test_a_revert_brings_its_bytes_back(traces: Traces, volume: str) -> None:
     clone = traces.volume(TYPE, source_volid=volume)
     snapshot = traces.snapshot(clone)
+    digest = traces.digest(clone)
     traces.cluster.write(POOL, f'volume-{clone}', b'x' * 4096, 8 * MIB)
-    assert traces.digest(clone) != traces.digest(volume)
+    assert traces.digest(clone) != digest
     traces.cinder.revert(clone, snapshot)
-    assert traces.digest(clone) == traces.digest(volume)
+    assert traces.digest(clone) == digest
 
 
 def test_a_plain_image_is_encrypted_on_the_way(

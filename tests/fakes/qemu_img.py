@@ -79,6 +79,17 @@ class FakeQemuImg:
         self._make(target, header.ljust(LUKS_HEADER_BYTES, b'\0'))
         self._check(target, report)
 
+    def change_luks_key(self, target: RBDDisk, key: bytes, new_key: bytes, *,
+                        report: progress.Progress) -> None:
+        self.calls.append('change_luks_key')
+        pool = self._ceph.cluster(target.cluster.user or 'cinder').pool(
+            target.pool)
+        self._check(target, report)
+        with pool.open(target.image) as disk:
+            if disk.read(8, 32) != _digest(key):
+                raise exception.ConversionFailed('Invalid password.')
+            disk.write(_digest(new_key), 8)
+
     def _check(self, target: RBDDisk, report: progress.Progress) -> None:
         try:
             report.check()

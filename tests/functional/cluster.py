@@ -158,11 +158,18 @@ class Cluster:
         with self.open(pool, name, read_only=True) as image:
             return str(image.id())
 
-    def digest(self, pool: str, name: str, snapshot: str | None = None
-               ) -> str:
-        """The content's hash, see :mod:`tests.functional.content`."""
+    def digest(self, pool: str, name: str, snapshot: str | None = None, *,
+               skip_luks: bool = False) -> str:
+        """The content's hash, see :mod:`tests.functional.content`.
+
+        :param skip_luks: a LUKS header, if there is one, does not count.
+        """
         with self.open(pool, name, snapshot, read_only=True) as image:
-            return content.digest(_data(image))
+            head = image.read(0, 512) if skip_luks else b''
+            start = (int.from_bytes(head[104:108], 'big') * 512
+                     if head.startswith(b'LUKS') else 0)
+            return content.digest((offset, data) for offset, data
+                                  in _data(image) if offset >= start)
 
     def remove(self, pool: str, name: str) -> None:
         """With its snapshots, protected ones too."""

@@ -63,6 +63,30 @@ def test_cryptsetup_knows_a_blank_volume(house: House,
         _decrypt(house, name, tmp_path, 'another')
 
 
+def test_a_clone_opens_with_its_own_passphrase_and_no_other(
+        house: House, tmp_path: pathlib.Path) -> None:
+    data = content.sparse_bytes(8 * MIB)
+    source = model.VolumeSpec('volume-source-luks', GIB, is_encrypted=True)
+    clone = model.VolumeSpec('volume-clone-luks', is_encrypted=True)
+    file = tmp_path / 'image'
+    file.write_bytes(data)
+    driver = house.driver()
+    driver.encryption.create_from_file(source, str(file), 'raw', **LUKS)
+    driver.volumes.create_from_volume(clone, source.name)
+
+    driver.encryption.change_passphrase(
+        clone.name, passphrase=PASSPHRASE, new_passphrase='another')
+
+    for name, right, wrong in ((source.name, PASSPHRASE, 'another'),
+                               (clone.name, 'another', PASSPHRASE)):
+        assert _decrypt(house, name, tmp_path, right)[:len(data)] == data
+        with pytest.raises(subprocess.CalledProcessError):
+            _decrypt(house, name, tmp_path, wrong)
+    with pytest.raises(exception.ConversionFailed):
+        driver.encryption.change_passphrase(
+            clone.name, passphrase=PASSPHRASE, new_passphrase='third')
+
+
 def test_a_file_is_encrypted_into_the_volume_that_is_there(
         house: House, tmp_path: pathlib.Path) -> None:
     data = content.sparse_bytes(24 * MIB)

@@ -49,9 +49,10 @@ class Attaching(Backend):
     def _attach_volume(self, context: Any, volume: Any, properties: Any,
                        remote: bool = False) -> Any:
         """Of all that Cinder would attach here only the clone of an encrypted
-        volume is left, to change its passphrase. It finds then that RBD is
-        not among the protocols for which it can; but os-brick would first
-        want the key of the hypervisors' user in /etc/ceph."""
+        volume is left, to change its key, which was done when it was made.
+        Cinder would find that RBD is not among the protocols for which it
+        can; but os-brick would first want the key of the hypervisors' user
+        in /etc/ceph."""
         raise cinder_exception.RekeyNotSupported
 
     def ensure_export(self, context: Any, volume: Any) -> None:

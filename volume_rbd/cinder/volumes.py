@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from volume_rbd import exception
+from volume_rbd import exception, model
 from volume_rbd.cinder import encryption, errors, specs
 from volume_rbd.cinder.backend import Backend
 
@@ -38,13 +39,36 @@ class Volumes(Backend):
             spec = specs.get_volume(volume)
             self.backend().volumes.create_from_snapshot(
                 spec, snapshot.volume_name, snapshot.name)
-        return specs.describe(spec)
+            return specs.describe(spec) | self._change_key(volume, spec)
 
     def create_cloned_volume(self, volume: Any, src_vref: Any) -> Update:
         with errors.translating():
             spec = specs.get_volume(volume)
             self.backend().volumes.create_from_volume(spec, src_vref.name)
-        return specs.describe(spec)
+            return specs.describe(spec) | self._change_key(volume, spec)
+
+    def _change_key(self, volume: Any, spec: model.VolumeSpec) -> Update:
+        """Who has the key of a volume shall not be able to open its clones.
+
+        Cinder would do this for what os-brick attaches as a local device; of
+        an rbd_image it can not.
+        """
+        if not spec.is_encrypted:
+            return {}
+        try:
+            with encryption.changing_key(volume) as key:
+                self.backend().encryption.change_passphrase(
+                    spec.name, passphrase=key.passphrase,
+                    new_passphrase=key.new_passphrase)
+        except exception.NotSupported as error:
+            LOG.warning('Volume %s keeps the key of its source: %s',
+                        volume.id, error)
+            return {}
+        except BaseException:
+            with contextlib.suppress(exception.VolumeRBDError):
+                self.backend().volumes.delete(spec.name)
+            raise
+        return {'encryption_key_id': key.key_id}
 
     def delete_volume(self, volume: Any) -> None:
         with errors.translating():

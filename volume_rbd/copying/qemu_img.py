@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import tenacity
 from oslo_log import log as logging
 
 from volume_rbd import exception, opts, progress
@@ -55,9 +56,14 @@ _POLL_S = 0.2
 _KILL_AFTER_S = 5
 _STDERR_BYTES = 16 * 1024
 _PERCENT = re.compile(rb'\(([0-9.]+)/100%\)')
+# Hashing a passphrase slowly makes guessing it dear. Nobody guesses the random
+# key of a key manager, and with qemu's default of 2 s each attachment waits as
+# long, and a change of keys for 16 s.
+_HASHING_MS = 100
 # To make a LUKS header qemu-img measures how fast it hashes, and gives up
 # where the kernel's clock was too coarse for that (7.2: one in three).
 _NO_CLOCK = 'accurate CPU usage'
+_ATTEMPTS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +149,12 @@ class Converter(Protocol):
         """Make the rbd_image *target*: the header of a LUKS1 volume, opened
         by *key*, and nothing more."""
 
+    def change_luks_key(self, target: RBDDisk, key: bytes, new_key: bytes, *,
+                        report: progress.Progress) -> None:
+        """Make the LUKS1 volume *target* open with *new_key* and no longer
+        with *key*. At any moment one of the two opens it. Doing it again
+        with the same two where the first was cut short is an error."""
+
 
 class QemuImg:
     """:class:`Converter` with the program of that name.
@@ -168,7 +180,8 @@ class QemuImg:
             words += ['-O', 'luks', _name(source, disk_format),
                       _name(target, 'luks', **{'key-secret': 'key'})]
         report.start(size_bytes)
-        self._run(words, target.cluster, report, size_bytes, key)
+        self._run(words, target.cluster, report, size_bytes,
+                  {} if key is None else {'key': key})
 
     def to_format(self, source: RBDDisk, target: RBDDisk, disk_format: str,
                   *, size_bytes: int, report: progress.Progress,
@@ -185,8 +198,22 @@ class QemuImg:
     def make_luks_header(self, target: RBDDisk, cipher: Cipher, key: bytes,
                          *, report: progress.Progress) -> None:
         words = ['create', '-q', '-f', 'luks', '-o',
-                 f'key-secret=key,{cipher.options()}', target.new_name(), '0']
-        self._run(words, target.cluster, report, 0, key)
+                 f'key-secret=key,iter-time={_HASHING_MS},{cipher.options()}',
+                 target.new_name(), '0']
+        self._run(words, target.cluster, report, 0, {'key': key})
+
+    def change_luks_key(self, target: RBDDisk, key: bytes, new_key: bytes, *,
+                        report: progress.Progress) -> None:
+        keys = {'key': key, 'new': new_key}
+        for opens, change in (
+                ('key', 'state=active,new-secret=new,'
+                        f'iter-time={_HASHING_MS}'),
+                ('new', 'state=inactive,old-secret=key')):
+            words = ['amend', '-q', '-o', change,
+                     _name(target, 'luks', **{'key-secret': opens})]
+            for attempt in retrying():
+                with attempt:
+                    self._run(words, target.cluster, report, 0, keys)
 
     def _check(self, source: RBDDisk | FileDisk, disk_format: str,
                cluster: opts.ClusterConfig, report: progress.Progress
@@ -203,17 +230,18 @@ class QemuImg:
 
     def _run(self, words: Sequence[str], cluster: opts.ClusterConfig,
              report: progress.Progress, size_bytes: int,
-             key: bytes | None = None, fine: frozenset[int] = frozenset({0})
-             ) -> None:
+             keys: Mapping[str, bytes] | None = None,
+             fine: frozenset[int] = frozenset({0})) -> None:
         limited = _limited(self._program)
         with contextlib.ExitStack() as stack:
-            files: tuple[int, ...] = ()
-            if key is not None:
-                files = (stack.enter_context(_readable(key)),)
-                # After the subcommand; "raw": the bytes as they are.
-                words = [words[0], '--object',
-                         f'secret,id=key,format=raw,file=/dev/fd/{files[0]}',
-                         *words[1:]]
+            files: list[int] = []
+            secrets: list[str] = []
+            for name, key in (keys or {}).items():
+                files.append(stack.enter_context(_readable(key)))
+                # "raw": the bytes as they are.
+                secrets += ['--object', f'secret,id={name},format=raw,'
+                                        f'file=/dev/fd/{files[-1]}']
+            words = [words[0], *secrets, *words[1:]]  # after the subcommand
             LOG.debug('Running qemu-img %s', ' '.join(words))
             child = stack.enter_context(_started(
                 [*limited, *words], files, _environment(cluster)))
@@ -263,7 +291,7 @@ def _readable(key: bytes) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _started(command: Sequence[str], files: tuple[int, ...],
+def _started(command: Sequence[str], files: Sequence[int],
              environment: Mapping[str, str]
              ) -> Iterator[subprocess.Popen[bytes]]:
     """The child; it has ended when the block is left."""
@@ -393,7 +421,14 @@ def _without_names(text: str) -> str:
     return re.sub(r"json:\{.*\}+'?:? ?", '', text)
 
 
-def is_worth_another_try(error: BaseException) -> bool:
+def retrying() -> tenacity.Retrying:
+    """For what hashes a passphrase, as making a header does."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_worth_another_try),
+        stop=tenacity.stop_after_attempt(_ATTEMPTS), reraise=True)
+
+
+def _is_worth_another_try(error: BaseException) -> bool:
     """Whether the same may go well in the next moment."""
     return (isinstance(error, exception.ConversionFailed)
             and _NO_CLOCK in error.message)

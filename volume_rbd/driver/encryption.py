@@ -7,16 +7,14 @@ there; librbd's own encryption knows AES only. A volume is larger than its
 size by the header, as the stock driver makes them, so that whoever opens it
 finds all the space that was asked for.
 
-A passphrase is the hexadecimal text of the key, as Cinder and os-brick have
-it. It goes to qemu-img through a pipe and nowhere else: no record, log, error
-or command line has it.
+A passphrase is the hexadecimal text of a random key, as Cinder and os-brick
+have it, and hashed as quickly as such a one may be. It goes to qemu-img
+through a pipe and nowhere else: no record, log, error or command line has it.
 """
 
 from __future__ import annotations
 
 import uuid
-
-import tenacity
 
 from volume_rbd import exception, model, opts, plan, progress
 from volume_rbd.ceph.interface import Cluster
@@ -25,7 +23,6 @@ from volume_rbd.driver import from_file
 from volume_rbd.flows import staging
 
 LUKS = 'luks'
-_ATTEMPTS = 20
 _MAGIC = b'LUKS\xba\xbe\x00\x01'
 
 
@@ -99,6 +96,30 @@ class Encryption:
             self._fill(volume.name, header, path, source_format, disk_bytes,
                        key, report)
 
+    def change_passphrase(self, name: str, *, passphrase: str,
+                          new_passphrase: str,
+                          report: progress.Progress | None = None) -> None:
+        """Let the volume open with *new_passphrase* only. Its data stays as
+        it is: a clone keeps the master key of what it was cloned from, which
+        has another header.
+
+        :raises NotSupported: it has no LUKS1 header.
+        :raises ConversionFailed: *passphrase* does not open it.
+        :raises ImageNotFound:
+        """
+        report = report or progress.Silent()
+        if not new_passphrase:
+            raise exception.InvalidInput('The new passphrase is empty.')
+        with self._pool.open(name, read_only=True) as image:
+            if image.read(0, len(_MAGIC)) != _MAGIC:
+                raise exception.NotSupported(
+                    f'Volume {name!r} has no LUKS1 header.')
+        report.step('changing the passphrase')
+        target = qemu_img.RBDDisk(self._pool.name, name, self._config.cluster)
+        self._converter.change_luks_key(
+            target, passphrase.encode(), new_passphrase.encode(),
+            report=report)
+
     def _check(self, volume: model.VolumeSpec, passphrase: str, provider: str
                ) -> bytes:
         model.check_name(volume.name)
@@ -119,11 +140,7 @@ class Encryption:
         staging.drop_left(self._pool, name)
         target = qemu_img.RBDDisk(self._pool.name, name, self._config.cluster)
         try:
-            for attempt in tenacity.Retrying(
-                    retry=tenacity.retry_if_exception(
-                        qemu_img.is_worth_another_try),
-                    stop=tenacity.stop_after_attempt(_ATTEMPTS),
-                    reraise=True):
+            for attempt in qemu_img.retrying():
                 with attempt:
                     staging.drop(self._pool, name)
                     self._converter.make_luks_header(target, cipher, key,

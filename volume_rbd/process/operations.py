@@ -43,7 +43,7 @@ OPERATIONS: Mapping[str, tuple[type, frozenset[str]]] = {
     'images': (Images, frozenset({
         'create', 'create_from_file', 'replace', 'upload'})),
     'encryption': (Encryption, frozenset({
-        'create_blank', 'create_from_file'})),
+        'change_passphrase', 'create_blank', 'create_from_file'})),
     'connections': (Connections, frozenset({'get'})),
     'stats': (Stats, frozenset({'get'})),
     'qos': (QoS, frozenset({'check', 'set', 'clear'})),

@@ -220,7 +220,8 @@ class Cinder:
         folder = self._layout.cinder
         files.make_private_folders(
             folder / part
-            for part in ('state', 'conversion', 'coordination', 'locks'))
+            for part in ('state', 'conversion', 'coordination', 'locks',
+                         'keys'))
         files.write_private(self._layout.cinder_conf, cinder_config.render(
             self._layout, self._state))
 

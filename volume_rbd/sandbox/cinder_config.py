@@ -92,8 +92,8 @@ def _get_common(layout: Layout, state: State) -> dict[str, Section]:
         'coordination': {'backend_url': f'file://{folder / "coordination"}'},
         'oslo_concurrency': {'lock_path': folder / 'locks'},
         'key_manager': {
-            'backend': 'cinder.keymgr.conf_key_mgr.ConfKeyManager',
-            'fixed_key': state.fixed_key},
+            'backend': 'volume_rbd.sandbox.keys.SandboxKeyManager',
+            'folder': folder / 'keys'},
         # Nobody has set up sudo for a sandbox.
         'cinder_sys_admin': {'helper_command': helper},
         'privsep_osbrick': {'helper_command': helper},

@@ -56,7 +56,6 @@ class State:
     :param stages: what has been made, with the version that made it.
     :param log_marks: where in its log, in bytes, the present run of a
         process begins.
-    :param fixed_key: of Cinder's encrypted volumes: 32 bytes in hex.
     """
 
     name: str
@@ -75,8 +74,6 @@ class State:
     cinder_overrides: dict[str, dict[str, Any]] = dataclasses.field(
         default_factory=dict)
     log_marks: dict[str, int] = dataclasses.field(default_factory=dict)
-    fixed_key: str = dataclasses.field(
-        default_factory=lambda: secrets.token_hex(32))
 
     def __post_init__(self) -> None:
         self._mutex = threading.Lock()

@@ -15,7 +15,8 @@ from tests.unit.cinder.conftest import (
     make_type,
     make_volume,
 )
-from volume_rbd import model
+from volume_rbd import exception, model
+from volume_rbd.cinder import encryption
 
 
 def test_a_volume_has_the_size_in_gib(house: House) -> None:
@@ -189,3 +190,72 @@ def test_groups_without_consistency_are_left_to_cinder(
                         lambda _: False)
     with pytest.raises(NotImplementedError):
         house.facade.create_group_snapshot(None, Row(id='g'), [])
+
+
+@pytest.fixture
+def keys(house: House, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A key manager and a type with encryption: key id -> key."""
+    kept = {'source': 'aa', 'copied': 'aa'}
+
+    class Keys:
+        def get(self, context: object, key_id: str) -> Row:
+            return Row(get_encoded=lambda: kept[key_id].encode())
+
+    def create(*_: object) -> str:
+        kept['new'] = 'bb'
+        return 'new'
+
+    monkeypatch.setattr(encryption.key_manager, 'API', lambda conf: Keys())
+    monkeypatch.setattr(encryption.volume_utils, 'check_encryption_provider',
+                        lambda volume, context: {
+                            'encryption_key_id': volume.encryption_key_id,
+                            'cipher': 'aes-xts-plain64', 'key_size': 256,
+                            'provider': 'luks'})
+    monkeypatch.setattr(encryption.volume_utils, 'create_encryption_key',
+                        create)
+    monkeypatch.setattr(encryption.volume_utils, 'delete_encryption_key',
+                        lambda context, manager, key_id: kept.pop(key_id))
+    return kept
+
+
+@pytest.mark.parametrize('from_snapshot', [True, False])
+def test_an_encrypted_clone_has_a_key_of_its_own(
+        house: House, keys: dict[str, str], from_snapshot: bool) -> None:
+    """Defect 9 of the stock driver: the source's key opens it."""
+    source = house.make(encryption_key_id='source', volume_type_id='t')
+    clone = make_volume(encryption_key_id='copied', volume_type_id='t')
+    if from_snapshot:
+        snapshot = make_snapshot(source)
+        house.facade.create_snapshot(snapshot)
+        update = house.facade.create_volume_from_snapshot(clone, snapshot)
+    else:
+        update = house.facade.create_cloned_volume(clone, source)
+    assert update['encryption_key_id'] == 'new'
+    assert keys == {'source': 'aa', 'new': 'bb'}
+    assert house.world.converter.calls[-1] == 'change_luks_key'
+    house.plain.encryption.change_passphrase(
+        clone.name, passphrase=b'bb'.hex(), new_passphrase='x')
+    house.plain.encryption.change_passphrase(
+        source.name, passphrase=b'aa'.hex(), new_passphrase='x')
+
+
+def test_a_key_that_cannot_be_changed_leaves_no_clone(
+        house: House, keys: dict[str, str]) -> None:
+    source = house.make(encryption_key_id='source', volume_type_id='t')
+    clone = make_volume(encryption_key_id='copied', volume_type_id='t')
+    house.world.converter.fail_next(exception.NoSpace('full'))
+    with pytest.raises(cinder_exception.VolumeBackendAPIException):
+        house.facade.create_cloned_volume(clone, source)
+    house.plain.reclaimer.wait()
+    assert house.world.disks('volumes') == [source.name]
+    assert keys == {'source': 'aa', 'copied': 'aa'}
+
+
+def test_a_clone_without_our_header_keeps_its_key(
+        house: House, keys: dict[str, str]) -> None:
+    """Another service may have put LUKS 2 into it."""
+    source = house.make()
+    clone = make_volume(encryption_key_id='copied', volume_type_id='t')
+    assert 'encryption_key_id' not in house.facade.create_cloned_volume(
+        clone, source)
+    assert keys == {'source': 'aa', 'copied': 'aa'}

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -115,6 +117,32 @@ def test_the_key_comes_through_a_pipe_and_nowhere_else(program: Program
     assert f'read:{KEY.decode()}' in text
     assert text.count(KEY.decode()) == 1
     assert 'format=raw' in text
+
+
+def test_a_new_key_is_set_before_the_old_one_goes(
+        program: Program, tmp_path: Path) -> None:
+    """Each time with both keys, and opened with the one that is there."""
+    log = tmp_path / 'log'
+    os.mkfifo(log)  # it may write no file
+    script = f'''
+        keys=
+        for word in "$@"; do case "$word" in secret*)
+            keys+=$(cat ${{word##*file=}});; esac; done
+        echo "$keys $@" > {log}
+        mkdir {log}.again || exit 0
+        echo "Unable to get accurate CPU usage." >&2; exit 1'''
+    with open(os.open(log, os.O_RDWR), 'rb', buffering=0) as told:
+        program(script).change_luks_key(TARGET, b'AAA', b'BBB',
+                                        report=progress.Silent())
+        lines = told.read(65536).decode().splitlines()
+    first, again, last = [re.sub(r'file=/dev/fd/\d+', '', line)
+                          for line in lines]
+    assert first == again
+    assert first.startswith('AAABBB amend ')
+    assert '-o state=active,new-secret=new' in first
+    assert '"key-secret": "key"' in first
+    assert '-o state=inactive,old-secret=key' in last
+    assert '"key-secret": "new"' in last
 
 
 @pytest.mark.parametrize('disk_format', ['qcow2', 'vmdk'])

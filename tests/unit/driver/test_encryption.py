@@ -121,6 +121,39 @@ def test_a_cipher_is_told_in_the_words_of_qemu(
     assert parse_cipher(text, size).options() == options
 
 
+# -- another passphrase -------------------------------------------------------
+
+def test_a_clone_gets_a_passphrase_of_its_own(world: World) -> None:
+    with world.driver() as driver:
+        blank(driver)
+        driver.volumes.create_from_volume(
+            model.VolumeSpec('volume-clone', is_encrypted=True), NEW.name)
+        driver.encryption.change_passphrase(
+            'volume-clone', passphrase=PASSPHRASE, new_passphrase='another')
+    for name, passphrase in ((NEW.name, PASSPHRASE),
+                             ('volume-clone', 'another')):
+        assert world.read('volumes', name, length=40) == LUKS_MAGIC + (
+            hashlib.sha256(passphrase.encode()).digest())
+
+
+@pytest.mark.parametrize(('name', 'passphrase', 'new', 'error'), [
+    (NEW.name, 'wrong', 'another', exception.ConversionFailed),
+    (NEW.name, PASSPHRASE, '', exception.InvalidInput),
+    ('volume-plain', PASSPHRASE, 'another', exception.NotSupported),
+    ('volume-none', PASSPHRASE, 'another', exception.ImageNotFound)])
+def test_a_passphrase_that_cannot_change_stays(
+        world: World, name: str, passphrase: str, new: str,
+        error: type[Exception]) -> None:
+    world.make_volume('volume-plain')
+    with world.driver() as driver:
+        blank(driver)
+        before = world.state()
+        with pytest.raises(error):
+            driver.encryption.change_passphrase(
+                name, passphrase=passphrase, new_passphrase=new)
+    assert world.state() == before
+
+
 # -- from a file --------------------------------------------------------------
 
 @pytest.mark.parametrize('is_there', [True, False])

@@ -100,12 +100,6 @@ def test_no_helper_needs_sudo(layout, state):
         assert conf[section]['helper_command'].endswith('/privsep-helper')
 
 
-def test_the_fixed_key_is_random_and_long_enough(layout, state):
-    key = cinder_config.get_sections(layout, state)['key_manager']['fixed_key']
-    assert len(bytes.fromhex(str(key))) == 32
-    assert State('b', Options(), {}, '/run/b').fixed_key != key
-
-
 def test_options_of_a_backend_concern_the_volume_service_only(layout, state):
     before = cinder_config.render_common(layout, state)
     state.cinder_overrides = {'off': {'rbd_pool': 'volumes-stock'}}
