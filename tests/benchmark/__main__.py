@@ -50,6 +50,8 @@ def _measure(suite: str, arguments: argparse.Namespace) -> None:
     if arguments.only and path.exists():
         report = json.loads(path.read_text()) | report
     path.write_text(json.dumps(report, indent=2) + '\n')
+    if with_cinder and not plots.CINDER_PANELS.keys() & report.keys():
+        return
     draw = plots.draw_cinder if with_cinder else plots.draw
     draw(report, arguments.folder / f'{suite}-bench.png')
 
