@@ -136,6 +136,19 @@ def test_a_clone_gets_a_passphrase_of_its_own(world: World) -> None:
             hashlib.sha256(passphrase.encode()).digest())
 
 
+@pytest.mark.parametrize(('asked_gib', 'got_gib'), [
+    (None, 1), (1, 1), (3, 3)])
+def test_a_clone_has_room_for_the_header_of_its_source(
+        world: World, asked_gib: int | None, got_gib: int) -> None:
+    with world.driver() as driver:
+        blank(driver)
+        driver.volumes.create_from_volume(
+            model.VolumeSpec('volume-clone', asked_gib and asked_gib * GIB,
+                             is_encrypted=True), NEW.name)
+        assert driver.volumes.show('volume-clone').size_bytes == (
+            got_gib * GIB + LUKS_HEADER_BYTES)
+
+
 @pytest.mark.parametrize(('name', 'passphrase', 'new', 'error'), [
     (NEW.name, 'wrong', 'another', exception.ConversionFailed),
     (NEW.name, PASSPHRASE, '', exception.InvalidInput),
