@@ -39,6 +39,9 @@ class Family:
         elif who == 'child':
             self.driver.volumes.delete(CHILD)
         else:
+            # What is removed in the background has its parent open: Glance
+            # would answer 409, and the user ask again.
+            self.driver.reclaimer.wait()
             self.world.glance.delete_image(self.image_id)
         self.alive.remove(who)
 
