@@ -4,17 +4,20 @@ its volumes: ``cluster =`` in cinder.conf."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pymysql
 import pytest
 
 from tests.e2e.cinder import CinderAPI
 from tests.e2e.estate import soon
 from tests.e2e.traces import Traces, opened
 from volume_rbd.sandbox import Sandbox, layout
+from volume_rbd.sandbox.state import find_state
 
 SECOND = 'second'
 
@@ -23,6 +26,17 @@ SECOND = 'second'
 def clustered(sandbox: Sandbox) -> Iterator[None]:
     sandbox.configure_cinder({'DEFAULT': {'cluster': 'pair'}})
     yield
+    # Cinder has no way back: a service stays in the cluster that it joined.
+    sandbox.stop_process('cinder-volume')
+    state = find_state(sandbox.folder)
+    assert state is not None
+    with contextlib.closing(pymysql.connect(
+            host='127.0.0.1', port=state.ports['mariadb'], user='cinder',
+            database='cinder', password=state.passwords['db_cinder'])
+            ) as connection, connection.cursor() as cursor:
+        cursor.execute('UPDATE services SET cluster_name = NULL')
+        cursor.execute('DELETE FROM clusters')
+        connection.commit()
     sandbox.configure_cinder({})
 
 

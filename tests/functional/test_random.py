@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Anything in any order, against what it should have come to, as fsx does it.
+
+A sample in every run; the long one is ``make soak``. A failure tells its seed,
+with which the same operations come again::
+
+    VOLUME_RBD_TEST_SEED=4711 VOLUME_RBD_TEST_OPERATIONS=6000 \\
+        pytest -s tests/functional/test_random.py
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from tests.functional import content
+from tests.functional.content import MIB
+from tests.functional.house import House
+from volume_rbd import model
+from volume_rbd.driver import RBDDriver
+
+OPERATIONS = int(os.environ.get('VOLUME_RBD_TEST_OPERATIONS', '200'))
+SEED = int(os.environ.get('VOLUME_RBD_TEST_SEED', '0'))
+#: Of all, one in so many is looked at after each operation; all at the end.
+CHECK_ONE_IN = 4
+MOST_BYTES = 24 * MIB
+MOST_VOLUMES, MOST_SNAPSHOTS, MOST_IMAGES = 6, 4, 4
+OBJECT = 4 * MIB
+
+
+class Shadow:
+    """A volume, as it should be.
+
+    :ivar snapshots: name -> content, the oldest first.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = bytearray(data)
+        self.snapshots: dict[str, bytes] = {}
+
+
+class Fuzzer:
+    """Does things to a house and to its shadow."""
+
+    def __init__(self, house: House, seed: int) -> None:
+        self.house = house
+        self.random = random.Random(seed)
+        self.log: list[str] = []
+        self.volumes: dict[str, Shadow] = {}
+        self.images: dict[str, bytes] = {}
+        #: Clones, copies (no chain is allowed), and no optimisation.
+        self.drivers: dict[str, RBDDriver] = {
+            'clones': house.driver(),
+            'copies': house.driver(optimized={
+                'enable_clone_optimization': False,
+                'rbd_max_clone_depth': 0}),
+            'plain': house.driver('ceph')}
+        self._operations: list[tuple[int, Callable[[], str]]] = [
+            (40, self.write), (10, self.clear), (6, self.grow),
+            (8, self.take_snapshot), (6, self.delete_snapshot),
+            (6, self.revert), (5, self.copy_volume), (5, self.from_snapshot),
+            (3, self.upload), (4, self.from_image), (5, self.delete),
+            (2, self.delete_image), (4, self.create)]
+
+    def run(self, operations: int) -> None:
+        self.log.append(self.create())
+        weights = [weight for weight, _ in self._operations]
+        while len(self.log) < operations:
+            [(_, operation)] = self.random.choices(self._operations, weights)
+            done = operation()
+            if done:
+                self.log.append(done)
+                self.check(self._some(self.volumes))
+        for name in self.volumes:
+            self.check(name)
+        for image, data in self.images.items():
+            assert self.house.member.digest(image) == (
+                content.digest_of_bytes(data)), image
+
+    def check(self, name: str) -> None:
+        if self.random.randrange(CHECK_ONE_IN):
+            return
+        shadow = self.volumes[name]
+        cluster = self.house.cluster
+        assert cluster.digest('volumes', name) == content.digest_of_bytes(
+            bytes(shadow.data)), name
+        for snapshot, data in shadow.snapshots.items():
+            assert cluster.digest('volumes', name, snapshot) == (
+                content.digest_of_bytes(data)), f'{name}@{snapshot}'
+
+    # -- what a guest does ---------------------------------------------------
+    def write(self) -> str:
+        name = self._some(self.volumes)
+        shadow = self.volumes[name]
+        offset = self._offset(shadow)
+        length = min(self.random.choice((1, 512, 4096, 70_000, MIB)),
+                     len(shadow.data) - offset)
+        data = self.random.randbytes(length)
+        with self.house.cluster.open('volumes', name) as image:
+            image.write(data, offset)
+        shadow.data[offset:offset + length] = data
+        return f'write {name} {offset} {length}'
+
+    def clear(self) -> str:
+        """By whole objects, as discard promises zeros for those only."""
+        name = self._some(self.volumes)
+        shadow = self.volumes[name]
+        offset = self._offset(shadow) // OBJECT * OBJECT
+        length = min(OBJECT, len(shadow.data) - offset)
+        with self.house.cluster.open('volumes', name) as image:
+            if self.random.randrange(2) and length == OBJECT:
+                image.discard(offset, length)
+            else:
+                image.write_zeroes(offset, length)
+        shadow.data[offset:offset + length] = bytes(length)
+        return f'clear {name} {offset} {length}'
+
+    # -- what the driver does ------------------------------------------------
+    def create(self) -> str:
+        if len(self.volumes) >= MOST_VOLUMES:
+            return ''
+        size = self.random.randrange(1, MOST_BYTES // 512) * 512
+        name = self._new()
+        self._driver().volumes.create(model.VolumeSpec(name, size))
+        self.volumes[name] = Shadow(bytes(size))
+        return f'create {name} {size}'
+
+    def grow(self) -> str:
+        name = self._some(self.volumes)
+        shadow = self.volumes[name]
+        if len(shadow.data) >= MOST_BYTES:
+            return ''
+        more = self.random.randrange(1, 2 * MIB // 512) * 512
+        size = len(shadow.data) + more
+        self._driver().volumes.extend(name, size)
+        shadow.data.extend(bytes(more))
+        return f'grow {name} {size}'
+
+    def take_snapshot(self) -> str:
+        name = self._some(self.volumes)
+        shadow = self.volumes[name]
+        if len(shadow.snapshots) >= MOST_SNAPSHOTS:
+            return ''
+        snapshot = f'snapshot-{self.random.getrandbits(48):x}'
+        self._driver().snapshots.create(name, snapshot)
+        shadow.snapshots[snapshot] = bytes(shadow.data)
+        return f'snapshot {name}@{snapshot}'
+
+    def delete_snapshot(self) -> str:
+        name = self._some(self.volumes)
+        if not self.volumes[name].snapshots:
+            return ''
+        snapshot = self._some(self.volumes[name].snapshots)
+        self._driver().snapshots.delete(name, snapshot)
+        del self.volumes[name].snapshots[snapshot]
+        return f'delete {name}@{snapshot}'
+
+    def revert(self) -> str:
+        """To the newest, and only where the volume has not grown since."""
+        name = self._some(self.volumes)
+        shadow = self.volumes[name]
+        if not shadow.snapshots:
+            return ''
+        snapshot, data = list(shadow.snapshots.items())[-1]
+        if len(data) != len(shadow.data):
+            return ''
+        self._driver().snapshots.revert(name, snapshot)
+        shadow.data[:] = data
+        return f'revert {name}@{snapshot}'
+
+    def copy_volume(self) -> str:
+        if len(self.volumes) >= MOST_VOLUMES:
+            return ''
+        source, name = self._some(self.volumes), self._new()
+        self._driver().volumes.create_from_volume(
+            model.VolumeSpec(name), source)
+        self.volumes[name] = Shadow(bytes(self.volumes[source].data))
+        return f'clone {source} {name}'
+
+    def from_snapshot(self) -> str:
+        source = self._some(self.volumes)
+        if (len(self.volumes) >= MOST_VOLUMES
+                or not self.volumes[source].snapshots):
+            return ''
+        snapshot, name = self._some(self.volumes[source].snapshots), (
+            self._new())
+        self._driver().volumes.create_from_snapshot(
+            model.VolumeSpec(name), source, snapshot)
+        self.volumes[name] = Shadow(self.volumes[source].snapshots[snapshot])
+        return f'clone {source}@{snapshot} {name}'
+
+    def upload(self) -> str:
+        if len(self.images) >= MOST_IMAGES:
+            return ''
+        name = self._some(self.volumes)
+        image, result = self.house.upload(name, driver=self._driver())
+        self.images[image] = bytes(self.volumes[name].data)
+        return f'upload {name} {image} {result.strategy}'
+
+    def from_image(self) -> str:
+        if len(self.volumes) >= MOST_VOLUMES or not self.images:
+            return ''
+        image, name = self._some(self.images), self._new()
+        _, result = self.house.create(
+            image, name=name, driver=self._driver())
+        data = self.images[image]
+        size = self.house.cluster.size('volumes', name)
+        assert size >= len(data)
+        self.volumes[name] = Shadow(data.ljust(min(size, MOST_BYTES), b'\0'))
+        return f'create {name} {image} {result.strategy}'
+
+    def delete(self) -> str:
+        """With its snapshots, as its owner must."""
+        if len(self.volumes) < 2:
+            return ''
+        name = self._some(self.volumes)
+        driver = self._driver()
+        for snapshot in self.volumes[name].snapshots:
+            driver.snapshots.delete(name, snapshot)
+        driver.volumes.delete(name)
+        del self.volumes[name]
+        return f'delete {name}'
+
+    def delete_image(self) -> str:
+        if not self.images:
+            return ''
+        image = self._some(self.images)
+        self.house.driver().reclaimer.wait()
+        self.house.member.delete(image)
+        del self.images[image]
+        return f'delete {image}'
+
+    # -- chance --------------------------------------------------------------
+    def _some(self, things: dict[str, object]) -> str:
+        return self.random.choice(list(things))
+
+    def _new(self) -> str:
+        return f'volume-{uuid.UUID(int=self.random.getrandbits(128))}'
+
+    def _driver(self) -> RBDDriver:
+        return self.drivers[self._some(self.drivers)]
+
+    def _offset(self, shadow: Shadow) -> int:
+        return self.random.randrange(len(shadow.data))
+
+
+@pytest.mark.timeout(600 + OPERATIONS)
+def test_whatever_is_done_every_byte_is_where_it_should_be(house: House
+                                                           ) -> None:
+    seed = SEED or random.randrange(2 ** 32)
+    fuzzer = Fuzzer(house, seed)
+    try:
+        fuzzer.run(OPERATIONS)
+    except BaseException:
+        print(f'VOLUME_RBD_TEST_SEED={seed}', *fuzzer.log, sep='\n')
+        raise
