@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -23,6 +24,8 @@ from volume_rbd.sandbox import Options, Sandbox
 def pytest_configure(config: pytest.Config) -> None:
     # Before pytest captures what is written to descriptor 2.
     config.pluginmanager.register(watchdog.Watchdog(os.dup(2)))
+    # Who ends the run ends its daemons: by way of the fixtures.
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit('terminated', 143))
 
 
 @pytest.fixture(scope='session')
