@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test unit faults lint docs bench clean sandbox-down
+.PHONY: help install demo test unit faults soak lint docs bench clean sandbox-down
 
 help:
 	@echo "make demo    see it happen on a real Ceph and a real Glance"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint    linters, types and layers only"
 	@echo "make unit    the tests that need no daemon"
 	@echo "make faults  kill everything in the middle of everything, for long"
+	@echo "make soak    6,000 operations at random against what is expected"
 	@echo "make docs    the documentation, into doc/build/html"
 	@echo "make bench   the benchmarks, into doc/source/benchmarks"
 	@echo "make clean   stop the sandbox and remove what was installed"
@@ -32,6 +33,10 @@ unit: install
 
 faults: install
 	@$(BIN)/pytest -m faults tests/e2e
+
+soak: install
+	@VOLUME_RBD_TEST_OPERATIONS=6000 \
+	    $(BIN)/pytest -s tests/functional/test_random.py
 
 test: lint docs
 	@$(BIN)/pytest tests
