@@ -38,6 +38,7 @@ STAGE = f'{OWN}stage-'
 #: no worker, so its own clean-up for ``uploading`` never comes to it.)
 STUCK = ('extending', 'reverting', 'maintenance', 'retyping', 'uploading')
 _SETTLED_S = 90.0
+_WATCH_S = 45.0
 _CLEAN_S = 240.0
 
 
@@ -213,8 +214,7 @@ class Fleet:
             return None
         row = self.admin.show(volume).to_dict()
         if found in STUCK or row.get('migration_status') == 'migrating':
-            wait_until(lambda: not self.watchers(volume), _SETTLED_S,
-                       'the volume is still open')
+            self._wait_until_closed(volume)
             self.admin.client.volumes.reset_state(
                 volume, 'available', migration_status='none')
         return str(found)
@@ -254,10 +254,19 @@ class Fleet:
         if job.image:
             self.glance.delete(job.image)
         if job.group is None and self.member.status(job.volume):
-            # The watch of a process that was killed lasts 30 s.
-            wait_until(lambda: not self.watchers(job.volume), _SETTLED_S,
-                       'the volume is still open')
+            self._wait_until_closed(job.volume)
             self.member.delete(job.volume)
+
+    def _wait_until_closed(self, volume: str) -> None:
+        """The watch of a process that was killed lasts 30 s; one that died
+        while it began to watch has been seen to be forgotten by the OSD
+        (16.2), and to be on record for good. Peering looks at the records."""
+        try:
+            wait_until(lambda: not self.watchers(volume), _WATCH_S)
+        except AssertionError:
+            self.cluster.ceph('osd', 'down', '0')
+            wait_until(lambda: not self.watchers(volume), _SETTLED_S,
+                       'the volume is still open')
 
     def _remove_group(self, group: str) -> None:
         for snapshot in self.member.client.group_snapshots.list(
