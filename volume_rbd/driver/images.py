@@ -15,6 +15,7 @@ from volume_rbd import exception, model, opts, plan, progress, signatures
 from volume_rbd.ceph import settings
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.copying import qemu_img
+from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import facts
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.from_file import FromFile
@@ -53,7 +54,8 @@ class Images:
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
                  open_glance: Callable[[], Glance], flattener: Flattener,
                  open_certificates: Callable[[], signatures.Certificates],
-                 converter: qemu_img.Converter, files: FromFile) -> None:
+                 converter: qemu_img.Converter, files: FromFile,
+                 copier: Copier) -> None:
         self._config = config
         self._cluster = cluster
         self._open_glance = open_glance
@@ -62,6 +64,7 @@ class Images:
         self._flattener = flattener
         self._converter = converter
         self._files = files
+        self._copier = copier
 
     # -- create from image ---------------------------------------------------
     def plan_create(self, volume: model.VolumeSpec, image_id: str, *,
@@ -262,4 +265,5 @@ class Images:
     def _tools(self, glance: Glance, report: progress.Progress | None,
                checker: signatures.Checker | None = None) -> Tools:
         return Tools(self._config, self._cluster, glance,
-                     report or progress.Silent(), checker, self._converter)
+                     report or progress.Silent(), checker, self._converter,
+                     self._copier)
