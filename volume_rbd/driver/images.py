@@ -214,8 +214,8 @@ class Images:
                glance: Glance | None = None) -> Result:
         """Make a Glance image of *volume*, as it is at this moment.
 
-        :raises RegistrationPending: Glance took the clone and did not
-            finish in time; the clone and the record stay.
+        :raises RegistrationPending: Glance took the clone or copy and did
+            not finish in time; that and the record stay.
         :raises VolumeRBDError: nothing was left behind.
         """
         glance = glance or self._open_glance()
@@ -237,28 +237,31 @@ class Images:
                                         arguments)
         result = engine.run(flow, arguments, job=job,
                             connection=self._config.flow_connection)
-        self._after_clone(result, image.id, decided,
-                          report or progress.Silent())
+        self._after_registration(result, image.id, decided,
+                                 report or progress.Silent())
         snapshot = registration.source_snapshot(image.id)
         return dataclasses.replace(result, lineage={
             'kind': 'glance_image', 'job': job,
             'origin': f'rbd:{self._config.pool}/{volume.name}@{snapshot}'})
 
-    def _after_clone(self, result: Result, image_id: str,
-                     decided: plan.Plan, report: progress.Progress
-                     ) -> None:
-        if result.strategy != plan.Strategy.CLONE or decided.store is None:
+    def _after_registration(self, result: Result, image_id: str,
+                            decided: plan.Plan, report: progress.Progress
+                            ) -> None:
+        if (result.strategy not in (plan.Strategy.CLONE, plan.Strategy.COPY)
+                or decided.store is None):
             return
         pool = decided.store.pool or ''
         if result.values.get('registration') == registration.PENDING:
             raise exception.RegistrationPending(
                 f'Glance accepted image {image_id} and has not made it '
                 f'active within {self._config.registration_timeout_s:g} s. '
-                f'Its clone {pool}/{image_id} stays, marked pending.',
+                f'Its {result.strategy} {pool}/{image_id} stays, marked '
+                'pending.',
                 remedy='Wait for the image to become active. If it stays '
                        'queued, delete it, run "volume-rbd reclaim --yes" '
-                       'to remove the clone, and upload again.')
-        if self._config.clone_upload_flatten == 'background':
+                       f'to remove the {result.strategy}, and upload again.')
+        if (result.strategy == plan.Strategy.CLONE
+                and self._config.clone_upload_flatten == 'background'):
             report.step('flattening the image in the background')
             self._flattener.submit(pool, image_id)
 
