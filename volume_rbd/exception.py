@@ -46,6 +46,7 @@
      ├─ RegistrationPending             10  Glance took it and did not finish
      ├─ NotThisWay                          another strategy may still do it
      │   ├─ NotCloneable
+     │   ├─ NotCopyable
      │   └─ RegistrationRefused
      ├─ SandboxError                    11
      └─ Cancelled                       130
@@ -320,8 +321,8 @@ class ConversionFailed(DataCorrupted):
 class RegistrationPending(VolumeRBDError):
     """Glance accepted a location (202) and has not made the image active.
 
-    The clone stays, marked pending: to undo it could leave an active image
-    without data.
+    The clone or copy stays, marked pending: to undo it could leave an active
+    image without data.
     """
 
     exit_code = 10
@@ -346,8 +347,12 @@ class NotCloneable(NotThisWay):
     """A clone cannot be made, or cannot be read by those who need it."""
 
 
+class NotCopyable(NotThisWay):
+    """A copy inside the cluster cannot be made."""
+
+
 class RegistrationRefused(NotThisWay):
-    """Glance does not take the clone as an image's location."""
+    """Glance does not take what was made as an image's location."""
 
 
 class SandboxError(VolumeRBDError):

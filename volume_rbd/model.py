@@ -209,6 +209,19 @@ class VolumeSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class Hashes:
+    """Of the bytes of a Glance image, in hexadecimal.
+
+    :param algorithm, value: os_hash_algo and os_hash_value.
+    :param checksum: MD5.
+    """
+
+    algorithm: str
+    value: str
+    checksum: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Extent:
     """A range of an rbd_image: data, or a hole that reads as zeros."""
 

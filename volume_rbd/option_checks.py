@@ -35,9 +35,6 @@ def check_values(group: Any, name: str) -> None:
     if group.allow_legacy_locations and not group.enable_clone_optimization:
         raise _contradiction(name, 'allow_legacy_locations has no meaning '
                              'without enable_clone_optimization')
-    if group.enable_clone_optimization and not group.rbd_max_clone_depth:
-        raise _contradiction(name, 'enable_clone_optimization clones, and '
-                             'rbd_max_clone_depth 0 is never to clone')
     if group.replication_device:
         raise exception.ConfigurationError(
             f'Backend {name!r}: replication_device is set, and replication '

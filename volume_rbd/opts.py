@@ -269,6 +269,34 @@ backend_opts: list[cfg.Opt] = [
     cfg.IntOpt(
         'copy_operations', default=16, min=1, max=64,
         help='How many reads or writes of a transfer are in flight.'),
+    cfg.IntOpt(
+        'copy_bandwidth', default=0, min=0,
+        help='How many MiB a second all transfers of this backend may move '
+             'together: copies, uploads and downloads, in each process that '
+             'runs them; what is a hole does not count, nor does what '
+             'qemu-img converts or Ceph flattens. 0: no limit.'),
+    cfg.BoolOpt(
+        'verify_copies', default=False,
+        help='After a copy inside the cluster (an upload by the strategy '
+             'copy, a volume moved to another pool) read the source and the '
+             'copy once more and compare them byte for byte. One that '
+             'differs is undone, and the operation fails. It costs twice '
+             'the reads.'),
+    cfg.BoolOpt(
+        'glance_secure_hash', default=True,
+        help='What do_secure_hash is in glance-api.conf, which Glance does '
+             'not tell. True: Glance hashes by itself what is registered by '
+             'location, so a copy is not hashed on its way. False: it keeps '
+             'the hash that it is given, so a copy is hashed on its way and '
+             'the hash is registered with it. Where this is False and '
+             'do_secure_hash is on, Glance reads the whole image before it '
+             'makes it active.'),
+    cfg.StrOpt(
+        'glance_hashing_algorithm', default='sha512',
+        choices=['sha512', 'sha256', 'sha1', 'md5'],
+        help='What hashing_algorithm is in glance-api.conf, for where '
+             'glance_secure_hash is False. These are the ones that Glance '
+             'takes with a location.'),
     cfg.StrOpt(
         'flow_connection', secret=True,
         help="This backend's own flow_connection."),
@@ -347,6 +375,10 @@ class BackendConfig:
     image_pools: tuple[str, ...] = ()
     upload_store: str | None = None
     copy_operations: int = 16
+    copy_bytes_per_s: int | None = None
+    verify_copies: bool = False
+    glance_secure_hash: bool = True
+    glance_hashing_algorithm: str = 'sha512'
     verify_signatures: str = 'when_present'
     trusted_certificates: tuple[str, ...] = ()
     max_volume_bytes: int | None = None
@@ -511,6 +543,10 @@ def freeze_backend(group: Any, name: str, *,
         image_pools=tuple(group.rbd_image_pools),
         upload_store=group.upload_store,
         copy_operations=group.copy_operations,
+        copy_bytes_per_s=group.copy_bandwidth * 1024 ** 2 or None,
+        verify_copies=group.verify_copies,
+        glance_secure_hash=group.glance_secure_hash,
+        glance_hashing_algorithm=group.glance_hashing_algorithm,
         verify_signatures=group.verify_signatures or verify_signatures,
         trusted_certificates=tuple(trusted_certificates),
         max_volume_bytes=max_volume_bytes,

@@ -7,6 +7,7 @@ Whoever moves bytes is handed a :class:`Progress`; the domain never prints.
 from __future__ import annotations
 
 import threading
+import time
 from typing import Protocol
 
 from volume_rbd import exception
@@ -61,6 +62,7 @@ class Cancellable(Silent):
         self.total_bytes = 0
         self.done_bytes = 0
         self.skipped_bytes = 0
+        self._started_at = time.monotonic()
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -69,6 +71,12 @@ class Cancellable(Silent):
     def is_cancelled(self) -> bool:
         return self._cancelled.is_set()
 
+    @property
+    def bytes_per_s(self) -> float:
+        """Of what was moved, since the transfer began."""
+        passed_s = time.monotonic() - self._started_at
+        return self.done_bytes / passed_s if passed_s > 0 else 0.0
+
     def step(self, name: str) -> None:
         self.current_step = name
 
@@ -76,6 +84,7 @@ class Cancellable(Silent):
         with self._lock:
             self.total_bytes = total_bytes
             self.done_bytes = self.skipped_bytes = 0
+            self._started_at = time.monotonic()
 
     def advance(self, done_bytes: int, skipped_bytes: int = 0) -> None:
         with self._lock:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 
 import pytest
 
 from tests.contract.glance_worlds import MIB, Maker, World, wait_until
-from volume_rbd import exception
+from volume_rbd import exception, model
 
 pytest_plugins = ('tests.contract.glance_fixtures',)
 
@@ -24,6 +25,42 @@ def test_a_good_location_makes_the_image_active(
     assert image.size_bytes == 24 * MIB
     assert image.stores == ('rbd',)
     assert glance_world.member.get_locations(image_id) == (url,)
+
+
+@pytest.mark.parametrize('name', ['sha512', 'sha256'])
+def test_a_hash_that_comes_with_the_location_becomes_the_images(
+        glance_world: World, images: Maker, name: str) -> None:
+    """Where do_secure_hash is off; the checksum is not taken."""
+    image_id = images.queued(glance_world.member)
+    url = glance_world.make_rbd_image(image_id, 8 * MIB)
+    value = hashlib.new(name, bytes(8 * MIB)).hexdigest()
+    glance_world.member.register_location(
+        image_id, url, model.Hashes(name, value, 'not sent'))
+    wait_until(lambda: glance_world.member.get_image(
+        image_id).status == 'active')
+    image = glance_world.member.get_image(image_id)
+    assert (image.os_hash_algo, image.os_hash_value) == (name, value)
+    assert image.checksum is None
+
+
+def test_a_location_without_a_hash_has_none(
+        glance_world: World, images: Maker) -> None:
+    image_id = images.queued(glance_world.member)
+    glance_world.member.register_location(
+        image_id, glance_world.make_rbd_image(image_id, 8 * MIB))
+    wait_until(lambda: glance_world.member.get_image(
+        image_id).status == 'active')
+    assert glance_world.member.get_image(image_id).os_hash_value is None
+
+
+def test_a_hash_that_is_none_of_its_kind_is_refused(
+        glance_world: World, images: Maker) -> None:
+    image_id = images.queued(glance_world.member)
+    with pytest.raises(exception.InvalidInput):
+        glance_world.member.register_location(
+            image_id, glance_world.bad_url(image_id),
+            model.Hashes('sha512', '00' * 32))
+    assert glance_world.member.get_image(image_id).status == 'queued'
 
 
 def test_a_location_that_cannot_be_opened_leaves_the_image_queued(

@@ -124,7 +124,8 @@ class FakeGlance:
             raise exception.DataCorrupted(
                 f'Glance image {image_id} arrived damaged.')
 
-    def register_location(self, image_id: str, url: str) -> None:
+    def register_location(self, image_id: str, url: str,
+                          hashes: model.Hashes | None = None) -> None:
         self.server.check('register_location')
         if not self.server.has_locations_api:
             raise exception.ApiNotImplemented(
@@ -134,10 +135,14 @@ class FakeGlance:
             raise exception.GlanceForbidden(
                 'http store must be enabled to use location API by normal '
                 'user.')
+        if hashes is not None:
+            _check_hash(hashes)
         self._check_location(record, url)
-        self.server.register(record, url)
+        self.server.register(record, url, hashes)
 
-    def register_location_legacy(self, image_id: str, url: str) -> None:
+    def register_location_legacy(self, image_id: str, url: str,
+                                 hashes: model.Hashes | None = None
+                                 ) -> None:
         self.server.check('register_location_legacy')
         record = self._own(image_id)
         if not self.server.show_locations:
@@ -147,6 +152,10 @@ class FakeGlance:
         self._check_location(record, url)
         if not self.server.activate(record, url):
             raise exception.InvalidInput('Invalid location.')
+        if hashes is not None:
+            record.change(os_hash_algo=hashes.algorithm,
+                          os_hash_value=hashes.value,
+                          checksum=hashes.checksum)
 
     # -- the service's session ----------------------------------------------
     def get_stores(self) -> list[model.StoreInfo]:
@@ -224,6 +233,13 @@ class FakeGlance:
         if record.image.status != 'queued':
             raise exception.GlanceConflict(
                 'Locations can only be added to a queued image.')
+
+
+def _check_hash(hashes: model.Hashes) -> None:
+    size = hashlib.new(hashes.algorithm).digest_size
+    if len(bytes.fromhex(hashes.value)) != size:
+        raise exception.InvalidInput(
+            f'os_hash_value is not the correct size for {hashes.algorithm}.')
 
 
 def _read_all(data: Readable, size_bytes: int) -> bytes:

@@ -44,6 +44,7 @@ class Record:
     pending_url: str | None = None
     polls_left: int | None = 0
     urls: tuple[str, ...] = ()
+    hashes: model.Hashes | None = None
     tasks: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
     def change(self, **fields: Any) -> None:
@@ -58,6 +59,8 @@ class GlanceServer:
     :param show_locations: images carry their URLs (show_multiple_locations);
         it also allows the old way to register one.
     :param has_locations_api: False for a Glance before 2.17.
+    :param hashes_locations: do_secure_hash: what a location names is hashed
+        once it is registered, and compared where hashes came with it.
     :param has_stores: False for a Glance without enabled_backends.
     :param quota_bytes: of all images together.
     """
@@ -68,6 +71,7 @@ class GlanceServer:
                  activation_polls: int | None = 1,
                  show_locations: bool = False,
                  has_locations_api: bool = True,
+                 hashes_locations: bool = False,
                  has_stores: bool = True,
                  quota_bytes: int | None = None) -> None:
         self.stores = {store.id: store for store in stores}
@@ -76,6 +80,7 @@ class GlanceServer:
         self.activation_polls = activation_polls
         self.show_locations = show_locations
         self.has_locations_api = has_locations_api
+        self.hashes_locations = hashes_locations
         self.has_stores = has_stores
         self.quota_bytes = quota_bytes
         self.records: dict[str, Record] = {}
@@ -153,9 +158,11 @@ class GlanceServer:
             checksum=hashlib.md5(data).hexdigest(), os_hash_algo='sha512',
             os_hash_value=hashlib.sha512(data).hexdigest())
 
-    def register(self, record: Record, url: str) -> None:
+    def register(self, record: Record, url: str,
+                 hashes: model.Hashes | None = None) -> None:
         """Accept *url*; it is opened in the background."""
         record.pending_url = url
+        record.hashes = hashes
         record.polls_left = self.activation_polls
         record.tasks.append({
             'id': f'task-{len(record.tasks) + 1}', 'type': 'location_import',
@@ -185,12 +192,35 @@ class GlanceServer:
             record.polls_left -= 1
             return
         url, record.pending_url = record.pending_url, None
-        if self.activate(record, url):
+        if self.activate(record, url) and self._hash(record, url):
             record.tasks[-1]['status'] = 'success'
         else:
             record.tasks[-1]['status'] = 'failure'
             # Glance says no more, not even to the service.
             record.tasks[-1]['message'] = 'Task failed due to Internal Error'
+
+
+    def _hash(self, record: Record, url: str) -> bool:
+        """False where the hash that was given is another."""
+        hashes, data = record.hashes, None
+        if self.hashes_locations and self.read_url is not None:
+            data = self.read_url(url)
+            known = model.Hashes(
+                'sha512', hashlib.sha512(data).hexdigest())
+            if hashes is not None:
+                known = model.Hashes(hashes.algorithm, hashlib.new(
+                    hashes.algorithm, data).hexdigest())
+                if known.value != hashes.value:
+                    record.urls = ()
+                    record.change(status='queued', size_bytes=None,
+                                  stores=())
+                    return False
+            hashes = known
+        if hashes is not None:
+            record.change(
+                os_hash_algo=hashes.algorithm, os_hash_value=hashes.value,
+                checksum=data and hashlib.md5(data).hexdigest())
+        return True
 
 
 def now() -> str:

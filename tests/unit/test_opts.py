@@ -59,6 +59,10 @@ clone_registration_timeout = 9
 rbd_image_pools = images, images-ssd
 upload_store = fast
 copy_operations = 4
+copy_bandwidth = 100
+verify_copies = true
+glance_secure_hash = false
+glance_hashing_algorithm = sha256
 rbd_concurrent_flatten_operations = 1
 flow_connection = dir:///var/lib/volume-rbd
 
@@ -102,7 +106,9 @@ def test_the_options_of_this_driver_are_read(load: Load) -> None:
         concurrent_flattens=1, enable_clone_optimization=True,
         clone_upload_flatten='background', registration_timeout_s=9,
         allow_legacy_locations=True, image_pools=('images', 'images-ssd'),
-        upload_store='fast', copy_operations=4, max_volume_bytes=100 * GIB,
+        upload_store='fast', copy_operations=4, copy_bytes_per_s=100 * MIB,
+        verify_copies=True, glance_secure_hash=False,
+        glance_hashing_algorithm='sha256', max_volume_bytes=100 * GIB,
         flow_connection='dir:///var/lib/volume-rbd')
 
 
@@ -128,6 +134,9 @@ def test_the_defaults_of_the_values_are_those_of_the_options() -> None:
     assert fresh.registration_timeout_s == known['clone_registration_timeout']
     assert fresh.clone_upload_flatten == known['clone_upload_flatten']
     assert fresh.copy_operations == known['copy_operations']
+    assert fresh.glance_secure_hash == known['glance_secure_hash']
+    assert (fresh.glance_hashing_algorithm
+            == known['glance_hashing_algorithm'])
     assert fresh.cluster.retries == known['rados_connection_retries']
     assert (fresh.cluster.retry_interval_s
             == known['rados_connection_interval'])

@@ -187,8 +187,6 @@ def test_a_configuration_that_does_not_know_our_options_will_do(
 # -- contradictions -----------------------------------------------------------
 
 @pytest.mark.parametrize(('lines', 'named'), [
-    ('enable_clone_optimization = true\nrbd_max_clone_depth = 0',
-     ['enable_clone_optimization', 'rbd_max_clone_depth']),
     ('clone_upload_flatten = background',
      ['clone_upload_flatten', 'enable_clone_optimization']),
     ('rbd_secret_uuid = secret', ['rbd_secret_uuid', 'UUID']),
@@ -206,6 +204,8 @@ def test_what_cannot_be_meant_is_refused(load: Load, lines: str,
     'rbd_max_clone_depth = 0', 'clone_upload_flatten = never',
     'deferred_deletion_delay = 60', 'rbd_secret_uuid =',
     'rbd_attach_user =',
+    # never to clone, and to copy instead
+    'enable_clone_optimization = true\nrbd_max_clone_depth = 0',
     'enable_clone_optimization = true\nclone_upload_flatten = background'])
 def test_what_can_be_meant_passes(load: Load, lines: str) -> None:
     opts.get_backend_config(load(_section(lines)), 'ceph')

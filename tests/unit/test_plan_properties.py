@@ -62,7 +62,8 @@ images = st.builds(
     min_disk_gib=st.integers(0, 3),
     properties=st.sampled_from([{}, {}, {'cinder_encryption_key_id': 'k'}]))
 
-built = st.sampled_from([plan.BUILT, plan_facts.ALL_STRATEGIES])
+built = st.sampled_from([plan.BUILT, plan.BUILT_FOR_UPLOAD,
+                         plan_facts.ALL_STRATEGIES])
 
 creations = st.builds(
     plan.CreateFacts, image=images,
@@ -144,8 +145,8 @@ def test_a_plan_has_another_way_behind_a_clone(
     decided = _plan(facts)
     if isinstance(decided, plan.Plan) and decided.strategy is Strategy.CLONE:
         assert len(decided.choices) > 1
-        assert all(choice.strategy in (Strategy.DOWNLOAD, Strategy.UPLOAD)
-                   for choice in decided.choices[1:])
+        assert decided.choices[-1].strategy in (Strategy.DOWNLOAD,
+                                                Strategy.UPLOAD)
 
 
 @every_plan
@@ -267,11 +268,27 @@ def test_a_volume_is_cloned_only_into_a_writable_rbd_store_of_our_cluster(
         assert facts.flatten_first or facts.depth < facts.max_clone_depth
 
 
+@given(uploads)
+def test_a_volume_is_copied_only_into_a_store_it_could_be_cloned_into(
+        facts: plan.UploadFacts) -> None:
+    decided = _plan(facts)
+    if not isinstance(decided, plan.Plan) or Strategy.COPY not in {
+            choice.strategy for choice in decided.choices}:
+        return
+    assert facts.clone_enabled
+    assert not facts.is_encrypted
+    assert facts.size_bytes > 0
+    assert decided.store is not None
+    assert (decided.store.type, decided.store.fsid) == ('rbd', facts.fsid)
+    assert decided.store.pool
+    assert decided.choices[-1].strategy is Strategy.UPLOAD
+
+
 # -- the reasons --------------------------------------------------------------
 
 #: Found out only by trying; the tests of the flows reach each of them.
 RUN_TIME = frozenset({
-    Reason.CLONE_DENIED, Reason.LOCATION_API_MISSING,
+    Reason.CLONE_DENIED, Reason.COPY_FAILED, Reason.LOCATION_API_MISSING,
     Reason.LOCATION_FORBIDDEN, Reason.LOCATION_REFUSED,
     Reason.LOCATION_TASK_FAILED})
 #: Why nothing can do it: told by the error, there is no plan.

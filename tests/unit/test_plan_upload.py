@@ -29,6 +29,7 @@ def test_a_volume_is_cloned_into_a_store_of_the_same_cluster() -> None:
     decided = plan.plan_upload(upload_facts())
     assert decided.choices == (
         plan.Choice(Strategy.CLONE, Reason.SAME_CLUSTER),
+        plan.Choice(Strategy.COPY, Reason.CLONE_FAILED),
         plan.Choice(Strategy.UPLOAD, Reason.CLONE_FAILED))
     assert decided.ruled_out == ()
     assert decided.store == STORE
@@ -78,15 +79,27 @@ def test_a_clone_is_one_deeper_than_its_volume(depth: int, limit: int,
     assert (decided.strategy is Strategy.CLONE) is is_cloned
     if not is_cloned:
         assert decided.reason is Reason.DEPTH_REACHED
-        assert [choice.strategy for choice in decided.ruled_out] == [
-            Strategy.CLONE, Strategy.COPY]
-        assert decided.ruled_out[1].reason is Reason.NOT_IN_THIS_RELEASE
+        assert [choice.strategy for choice in decided.choices] == [
+            Strategy.COPY, Strategy.UPLOAD]
 
 
-def test_a_release_with_copy_will_copy_where_the_chain_is_too_long() -> None:
-    decided = plan.plan_upload(upload_facts(depth=5, built=ALL_STRATEGIES))
+def test_without_copy_a_volume_with_a_long_chain_is_uploaded() -> None:
+    decided = plan.plan_upload(upload_facts(depth=5, built=plan.BUILT))
+    assert decided.strategy is Strategy.UPLOAD
+    assert [choice.reason for choice in decided.ruled_out] == [
+        Reason.DEPTH_REACHED, Reason.NOT_IN_THIS_RELEASE]
+
+
+def test_a_clone_that_is_flattened_first_needs_no_copy_behind_it() -> None:
+    decided = plan.plan_upload(upload_facts(flatten_first=True))
     assert [choice.strategy for choice in decided.choices] == [
-        Strategy.COPY, Strategy.UPLOAD]
+        Strategy.CLONE, Strategy.UPLOAD]
+
+
+def test_without_the_flag_nothing_is_copied_into_the_store() -> None:
+    decided = plan.plan_upload(upload_facts(clone_enabled=False, depth=5))
+    assert [choice.strategy for choice in decided.choices] == [
+        Strategy.UPLOAD]
 
 
 def test_depth_does_not_matter_where_the_clone_is_flattened_first() -> None:

@@ -52,3 +52,15 @@ def test_once_cancelled_every_check_says_so() -> None:
     for _ in range(2):
         with pytest.raises(exception.Cancelled):
             report.check()
+
+
+def test_the_rate_is_that_of_what_was_moved(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+    report = progress.Cancellable()
+    report.start(30)
+    assert report.bytes_per_s == 0
+    now[0] += 2
+    report.advance(10, 20)
+    assert report.bytes_per_s == 5

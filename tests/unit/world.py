@@ -189,12 +189,15 @@ class StoringGlance(FakeGlance):
                        store_id=store_id)
         self._lose('upload')
 
-    def register_location(self, image_id: str, url: str) -> None:
-        super().register_location(image_id, url)
+    def register_location(self, image_id: str, url: str,
+                          hashes: model.Hashes | None = None) -> None:
+        super().register_location(image_id, url, hashes)
         self._lose('register_location')
 
-    def register_location_legacy(self, image_id: str, url: str) -> None:
-        super().register_location_legacy(image_id, url)
+    def register_location_legacy(self, image_id: str, url: str,
+                                 hashes: model.Hashes | None = None
+                                 ) -> None:
+        super().register_location_legacy(image_id, url, hashes)
         self._lose('register_location_legacy')
 
     def _lose(self, method: str) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from volume_rbd import model, progress
+from volume_rbd import exception, model, progress
 from volume_rbd.copying import inbound
 from volume_rbd.copying.protocols import (
     Completion,
@@ -19,6 +19,7 @@ from volume_rbd.copying.protocols import (
     Rewritable,
     Source,
 )
+from volume_rbd.copying.sinks import Feeder, Sink
 from volume_rbd.copying.window import Window
 
 #: Chunks end on multiples of this: whole objects of the usual size.
@@ -29,17 +30,17 @@ _MOST_ZEROS = model.GIB
 
 
 def into_empty(source: Source, destination: Destination, *, operations: int,
-               report: progress.Progress) -> int:
+               report: progress.Progress, sinks: Sequence[Sink] = ()) -> int:
     """Copy all of *source* into a destination that reads as zeros.
 
+    :param sinks: are fed all of it in order, holes as zeros.
     :returns: the bytes that were really written.
+    :raises DataCorrupted: a read gave less than was asked for.
     """
-    with _Copy(source, destination, operations, report) as copy:
-        for piece in _pieces(source.extents(), CHUNK_BYTES):
-            if piece.exists:
-                copy.read(piece)
-            else:
-                report.advance(0, piece.length)
+    with Feeder(sinks, report) as feeder, \
+            _Copy(source, destination, operations, report, feeder) as copy:
+        for piece in pieces(source.extents()):
+            copy.add(piece)
     destination.flush()
     return copy.written_bytes
 
@@ -51,15 +52,13 @@ def changes(source: Source, destination: Rewritable,
     does not exist becomes a hole.
 
     :returns: the bytes that were really written.
+    :raises DataCorrupted: a read gave less than was asked for.
     """
-    with _Copy(source, destination, operations, report,
-               destination.aio_write_zeroes) as copy:
-        for piece in _pieces(extents, CHUNK_BYTES):
-            if piece.exists:
-                copy.read(piece)
-            else:
-                copy.clear(piece)
-                report.advance(0, piece.length)
+    with Feeder((), report) as feeder, \
+            _Copy(source, destination, operations, report, feeder,
+                  destination.aio_write_zeroes) as copy:
+        for piece in pieces(extents):
+            copy.add(piece)
     destination.flush()
     return copy.written_bytes
 
@@ -72,17 +71,19 @@ class _Copy:
     """
 
     def __init__(self, source: Source, destination: Destination,
-                 operations: int, report: progress.Progress,
+                 operations: int, report: progress.Progress, feeder: Feeder,
                  write_zeroes: Callable[[int, int], Completion] | None = None
                  ) -> None:
         """:param write_zeroes: None where all is zeros already."""
         most = inbound.operations_within_memory(operations, CHUNK_BYTES)
         self._source = source
         self._report = report
+        self._feeder = feeder
         self._destination = destination
         self._write_zeroes = write_zeroes
         self._reads = Window(most)
         self._writes = Window(most)
+        # Those that are read, and the holes between them.
         self._pieces: collections.deque[model.Extent] = collections.deque()
         self.written_bytes = 0
 
@@ -97,45 +98,61 @@ class _Copy:
             while self._pieces:
                 self._pass_on()
 
-    def read(self, piece: model.Extent) -> None:
-        if self._reads.is_full:
-            self._pass_on()
-        self._report.check()
-        self._reads.push(functools.partial(
-            self._source.aio_read, piece.offset, piece.length))
+    def add(self, piece: model.Extent) -> None:
+        """The next one; they come in order."""
+        if piece.exists:
+            while self._reads.is_full:
+                self._pass_on()
+            self._report.check()
+            self._reads.push(functools.partial(
+                self._source.aio_read, piece.offset, piece.length))
         self._pieces.append(piece)
-
-    def clear(self, piece: model.Extent) -> None:
-        self._report.check()
-        if self._write_zeroes is not None and piece.length:
-            self._writes.push(functools.partial(
-                self._write_zeroes, piece.offset, piece.length))
+        while self._pieces and not self._pieces[0].exists:
+            self._pass_on()
 
     def _pass_on(self) -> None:
-        """Write what the oldest read gave."""
+        """Write what the oldest read gave, or leave the hole."""
         self._report.check()
         piece = self._pieces.popleft()
+        if not piece.exists:
+            self._clear(piece)
+            self._feeder.skip(piece.length)
+            self._report.advance(0, piece.length)
+            return
         data = self._reads.pop() or b''
+        if len(data) != piece.length:
+            raise exception.DataCorrupted(
+                f'{len(data)} bytes came instead of the {piece.length} at '
+                f'{piece.offset}.',
+                remedy='The source changed while it was read; try again.')
+        self._write(piece, data)
+        self._feeder.pass_on(data)
+
+    def _write(self, piece: model.Extent, data: bytes) -> None:
         done = 0
         at = piece.offset
         for start, part in inbound.runs(data):
             offset = piece.offset + start
-            self.clear(model.Extent(at, offset - at, False))
+            self._clear(model.Extent(at, offset - at, False))
             self._writes.push(functools.partial(
                 self._destination.aio_write, part, offset))
             done += len(part)
             at = offset + len(part)
-        self.clear(model.Extent(at, piece.end - at, False))
+        self._clear(model.Extent(at, piece.end - at, False))
         self.written_bytes += done
         self._report.advance(done, piece.length - done)
 
+    def _clear(self, piece: model.Extent) -> None:
+        if self._write_zeroes is not None and piece.length:
+            self._writes.push(functools.partial(
+                self._write_zeroes, piece.offset, piece.length))
 
-def _pieces(extents: Iterable[model.Extent], chunk_bytes: int
-            ) -> Iterator[model.Extent]:
+
+def pieces(extents: Iterable[model.Extent]) -> Iterator[model.Extent]:
     """Cut into chunks that end on their multiples; holes into larger ones.
     """
     for extent in extents:
-        most = chunk_bytes if extent.exists else _MOST_ZEROS
+        most = CHUNK_BYTES if extent.exists else _MOST_ZEROS
         at = extent.offset
         while at < extent.end:
             end = min(extent.end, (at // most + 1) * most)

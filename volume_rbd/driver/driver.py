@@ -10,6 +10,8 @@ from typing import Self
 from volume_rbd import opts, signatures
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.copying import qemu_img
+from volume_rbd.copying.bandwidth import Bandwidth
+from volume_rbd.copying.copier import Copier
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.connection import Connections
 from volume_rbd.driver.encryption import Encryption
@@ -42,6 +44,9 @@ class RBDDriver:
                  = signatures.NoCertificates,
                  converter: qemu_img.Converter | None = None) -> None:
         converter = converter or qemu_img.QemuImg()
+        copier = Copier(config.copy_operations,
+                        Bandwidth(config.copy_bytes_per_s),
+                        config.verify_copies)
         self.config = config
         self.cluster = cluster
         self.flattener = Flattener(cluster, config.pool,
@@ -54,15 +59,17 @@ class RBDDriver:
         self.qos = QoS(config, cluster)
         self.manage = Manage(config, cluster)
         self.volumes = Volumes(config, cluster, self.reclaimer,
-                               self.flattener, resized=self.stats.forget)
-        self.migration = Migration(config, cluster, self.reclaimer)
+                               self.flattener, resized=self.stats.forget,
+                               copier=copier)
+        self.migration = Migration(config, cluster, self.reclaimer, copier)
         self.groups = Groups(config, cluster)
         self.snapshots = Snapshots(config, cluster, self.reclaimer,
-                                   self.flattener, resized=self.stats.forget)
+                                   self.flattener, resized=self.stats.forget,
+                                   copier=copier)
         files = FromFile(config, cluster, converter)
         self.encryption = Encryption(config, cluster, files, converter)
         self.images = Images(config, cluster, open_glance, self.flattener,
-                             open_certificates, converter, files)
+                             open_certificates, converter, files, copier)
 
     def check(self) -> None:
         """Try the connection and the pool.

@@ -15,6 +15,7 @@ from volume_rbd import exception, model, opts, plan, progress, signatures
 from volume_rbd.ceph import settings
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.copying import qemu_img
+from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import facts
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.from_file import FromFile
@@ -53,7 +54,8 @@ class Images:
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
                  open_glance: Callable[[], Glance], flattener: Flattener,
                  open_certificates: Callable[[], signatures.Certificates],
-                 converter: qemu_img.Converter, files: FromFile) -> None:
+                 converter: qemu_img.Converter, files: FromFile,
+                 copier: Copier) -> None:
         self._config = config
         self._cluster = cluster
         self._open_glance = open_glance
@@ -62,6 +64,7 @@ class Images:
         self._flattener = flattener
         self._converter = converter
         self._files = files
+        self._copier = copier
 
     # -- create from image ---------------------------------------------------
     def plan_create(self, volume: model.VolumeSpec, image_id: str, *,
@@ -211,8 +214,8 @@ class Images:
                glance: Glance | None = None) -> Result:
         """Make a Glance image of *volume*, as it is at this moment.
 
-        :raises RegistrationPending: Glance took the clone and did not
-            finish in time; the clone and the record stay.
+        :raises RegistrationPending: Glance took the clone or copy and did
+            not finish in time; that and the record stay.
         :raises VolumeRBDError: nothing was left behind.
         """
         glance = glance or self._open_glance()
@@ -234,32 +237,36 @@ class Images:
                                         arguments)
         result = engine.run(flow, arguments, job=job,
                             connection=self._config.flow_connection)
-        self._after_clone(result, image.id, decided,
-                          report or progress.Silent())
+        self._after_registration(result, image.id, decided,
+                                 report or progress.Silent())
         snapshot = registration.source_snapshot(image.id)
         return dataclasses.replace(result, lineage={
             'kind': 'glance_image', 'job': job,
             'origin': f'rbd:{self._config.pool}/{volume.name}@{snapshot}'})
 
-    def _after_clone(self, result: Result, image_id: str,
-                     decided: plan.Plan, report: progress.Progress
-                     ) -> None:
-        if result.strategy != plan.Strategy.CLONE or decided.store is None:
+    def _after_registration(self, result: Result, image_id: str,
+                            decided: plan.Plan, report: progress.Progress
+                            ) -> None:
+        if (result.strategy not in (plan.Strategy.CLONE, plan.Strategy.COPY)
+                or decided.store is None):
             return
         pool = decided.store.pool or ''
         if result.values.get('registration') == registration.PENDING:
             raise exception.RegistrationPending(
                 f'Glance accepted image {image_id} and has not made it '
                 f'active within {self._config.registration_timeout_s:g} s. '
-                f'Its clone {pool}/{image_id} stays, marked pending.',
+                f'Its {result.strategy} {pool}/{image_id} stays, marked '
+                'pending.',
                 remedy='Wait for the image to become active. If it stays '
                        'queued, delete it, run "volume-rbd reclaim --yes" '
-                       'to remove the clone, and upload again.')
-        if self._config.clone_upload_flatten == 'background':
+                       f'to remove the {result.strategy}, and upload again.')
+        if (result.strategy == plan.Strategy.CLONE
+                and self._config.clone_upload_flatten == 'background'):
             report.step('flattening the image in the background')
             self._flattener.submit(pool, image_id)
 
     def _tools(self, glance: Glance, report: progress.Progress | None,
                checker: signatures.Checker | None = None) -> Tools:
         return Tools(self._config, self._cluster, glance,
-                     report or progress.Silent(), checker, self._converter)
+                     report or progress.Silent(), checker, self._converter,
+                     self._copier)

@@ -19,7 +19,7 @@ from oslo_log import log as logging
 from volume_rbd import exception, model, opts, plan, progress
 from volume_rbd.ceph import ancestry, groupmark, lineage, settings
 from volume_rbd.ceph.interface import Cluster, Image, SnapshotInfo
-from volume_rbd.copying import copy
+from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import debris
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.reclaim import Reclaimer
@@ -53,12 +53,14 @@ class Maker:
     """Makes the volumes of one backend."""
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
-                 reclaimer: Reclaimer, flattener: Flattener) -> None:
+                 reclaimer: Reclaimer, flattener: Flattener, copier: Copier
+                 ) -> None:
         self._config = config
         self._cluster = cluster
         self._pool = cluster.pool(config.pool)
         self._reclaimer = reclaimer
         self._flattener = flattener
+        self._copier = copier
 
     # -- the ways ------------------------------------------------------------
     def make_blank(self, volume: model.VolumeSpec, size_bytes: int,
@@ -124,9 +126,10 @@ class Maker:
             with self.make_blank(volume, size_bytes, origin,
                                  report) as image:
                 report.step('copying the snapshot')
-                report.start(part.size_bytes)
-                copy.into_empty(part, image, report=report,
-                                operations=self._config.copy_operations)
+                self._copier.fill(
+                    part, image, report=report,
+                    reopen=lambda: self._pool.open(volume.name,
+                                                   read_only=True))
 
     def size_for(self, volume: model.VolumeSpec, source: Image) -> int:
         """:raises InvalidSize, QuotaExceeded:"""

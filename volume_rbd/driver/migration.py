@@ -25,7 +25,7 @@ from oslo_log import log as logging
 from volume_rbd import exception, model, opts, progress
 from volume_rbd.ceph import groupmark, interface, lineage
 from volume_rbd.ceph.interface import Cluster, Image, Pool, SnapshotInfo
-from volume_rbd.copying import copy
+from volume_rbd.copying.copier import Copier, Reopen
 from volume_rbd.driver import debris
 from volume_rbd.driver.reclaim import Reclaimer
 
@@ -60,8 +60,9 @@ class Migration:
     """Moves volumes of one backend away."""
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
-                 reclaimer: Reclaimer) -> None:
-        self._config = config
+                 reclaimer: Reclaimer, copier: Copier | None = None
+                 ) -> None:
+        self._copier = copier or Copier()
         self._cluster = cluster
         self._pool = cluster.pool(config.pool)
         self._reclaimer = reclaimer
@@ -128,8 +129,9 @@ class Migration:
         with way.pool.open(way.unfinished) as made:
             lineage.adopt(made, kind=lineage.VOLUME, origin=way.origin,
                           job=str(uuid.uuid4()), state=lineage.PENDING)
-            states = _States(source, self._pool, made,
-                             self._config.copy_operations, report)
+            states = _States(
+                source, self._pool, made, self._copier, report,
+                lambda: way.pool.open(way.unfinished, read_only=True))
             for snapshot in _snapshots(source):
                 states.copy(snapshot)
             states.copy(None)
@@ -145,12 +147,14 @@ class _States:
     """
 
     def __init__(self, source: Image, pool: Pool, made: Image,
-                 operations: int, report: progress.Progress) -> None:
+                 copier: Copier, report: progress.Progress, reopen: Reopen
+                 ) -> None:
         self._source = source
         self._pool = pool
         self._made = made
-        self._operations = operations
+        self._copier = copier
         self._report = report
+        self._reopen = reopen
         self._is_empty = True
         self._since: str | None = None
 
@@ -172,16 +176,15 @@ class _States:
 
     def _copy_from(self, opened: Image) -> None:
         self._made.resize(opened.size_bytes, allow_shrink=True)
-        self._report.start(opened.size_bytes)
         if self._is_empty:
-            copy.into_empty(opened, self._made, operations=self._operations,
-                            report=self._report)
+            self._copier.fill(opened, self._made, report=self._report,
+                              reopen=self._reopen)
         else:
             # Before the first named one, everything has to be compared with.
             extents = (opened.extents() if self._since is None
                        else opened.changes(self._since))
-            copy.changes(opened, self._made, extents, report=self._report,
-                         operations=self._operations)
+            self._copier.change(opened, self._made, extents,
+                                report=self._report, reopen=self._reopen)
         self._is_empty = False
 
 

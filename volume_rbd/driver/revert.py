@@ -14,7 +14,7 @@ from oslo_log import log as logging
 from volume_rbd import exception, opts, progress
 from volume_rbd.ceph import groupmark
 from volume_rbd.ceph.interface import Cluster, Image, SnapshotInfo
-from volume_rbd.copying import copy
+from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import debris
 
 LOG = logging.getLogger(__name__)
@@ -28,8 +28,9 @@ _UNDER_WAY = f'{debris.OWN_PREFIX}reverting'
 class Reverter:
     """Reverts the volumes of one backend."""
 
-    def __init__(self, config: opts.BackendConfig, cluster: Cluster) -> None:
-        self._config = config
+    def __init__(self, config: opts.BackendConfig, cluster: Cluster,
+                 copier: Copier) -> None:
+        self._copier = copier
         self._pool = cluster.pool(config.pool)
 
     def revert(self, volume: str, name: str, *, keep_size: bool,
@@ -62,11 +63,12 @@ class Reverter:
             return
         # A part of a group's snapshot cannot be rolled back to by name.
         with self._pool.open_by_id(image.id, snapshot_id=found.id) as part:
-            report.start(part.size_bytes)
             image.resize(0, allow_shrink=True)
             image.resize(part.size_bytes)
-            copy.into_empty(part, image, report=report,
-                            operations=self._config.copy_operations)
+            self._copier.fill(
+                part, image, report=report,
+                reopen=lambda: self._pool.open(image.spec.name,
+                                               read_only=True))
 
 
 def _keep_safe(image: Image) -> int:

@@ -10,6 +10,7 @@ from oslo_log import log as logging
 from volume_rbd import exception, model, opts, progress
 from volume_rbd.ceph import groupmark
 from volume_rbd.ceph.interface import ChildInfo, Cluster, Image, SnapshotInfo
+from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import debris
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.reclaim import Reclaimer
@@ -23,15 +24,15 @@ class Snapshots:
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
                  reclaimer: Reclaimer, flattener: Flattener, *,
-                 resized: Callable[[str], None] = lambda name: None
-                 ) -> None:
+                 resized: Callable[[str], None] = lambda name: None,
+                 copier: Copier | None = None) -> None:
         """:param resized: is told which volume has another size now."""
         self._cluster = cluster
         self._pool = cluster.pool(config.pool)
         self._reclaimer = reclaimer
         self._flattener = flattener
         self._resized = resized
-        self._reverter = Reverter(config, cluster)
+        self._reverter = Reverter(config, cluster, copier or Copier())
 
     def create(self, volume: str, name: str) -> None:
         """Protected, as the stock driver has it.

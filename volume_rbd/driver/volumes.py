@@ -17,6 +17,7 @@ from volume_rbd.ceph import (
     settings,
 )
 from volume_rbd.ceph.interface import Cluster, Image, ParentInfo
+from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import debris, making
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.reclaim import Deletion, Reclaimer
@@ -47,14 +48,15 @@ class Volumes:
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
                  reclaimer: Reclaimer, flattener: Flattener, *,
-                 resized: Callable[[str], None] = lambda name: None
-                 ) -> None:
+                 resized: Callable[[str], None] = lambda name: None,
+                 copier: Copier | None = None) -> None:
         """:param resized: is told which volume has another size now."""
         self._config = config
         self._cluster = cluster
         self._pool = cluster.pool(config.pool)
         self._reclaimer = reclaimer
-        self._maker = making.Maker(config, cluster, reclaimer, flattener)
+        self._maker = making.Maker(config, cluster, reclaimer, flattener,
+                                   copier or Copier())
         self._resized = resized
 
     # -- making --------------------------------------------------------------

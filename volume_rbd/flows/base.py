@@ -15,7 +15,7 @@ from taskflow.types import failure
 
 from volume_rbd import opts, progress, signatures
 from volume_rbd.ceph.interface import Cluster, Pool
-from volume_rbd.copying import qemu_img
+from volume_rbd.copying import copier, qemu_img
 from volume_rbd.glance.interface import Glance
 
 LOG = logging.getLogger(__name__)
@@ -34,6 +34,12 @@ class Tools:
     checker: signatures.Checker | None = None
     converter: qemu_img.Converter = dataclasses.field(
         default_factory=qemu_img.QemuImg)
+    copier: copier.Copier = dataclasses.field(default_factory=copier.Copier)
+
+    def transfer(self) -> progress.Progress:
+        """What a transfer through this process reports to, and is held back
+        by where the backend's bandwidth is limited."""
+        return self.copier.limited(self.report)
 
     @property
     def pool(self) -> Pool:

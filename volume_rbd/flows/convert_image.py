@@ -69,7 +69,8 @@ class StageFile(Task):
                 _check_fits(image_id, disk_bytes, size_bytes)
 
         with self.or_undo(lambda: staging.drop(tools.pool, name)):
-            tools.report.start(image_size_bytes)
+            report = tools.transfer()
+            report.start(image_size_bytes)
             with contextlib.closing(tools.glance.download(
                     image_id, _CHUNK_BYTES)) as chunks, \
                     tools.pool.open(name) as stage:
@@ -77,7 +78,7 @@ class StageFile(Task):
                     _looked_at(verify.verified(tools, chunks), look), stage,
                     operations=inbound.operations_within_memory(
                         tools.config.copy_operations, _CHUNK_BYTES),
-                    report=tools.report)
+                    report=report)
 
     def revert(self, volume_name: str, result: object, **kwargs: Any) -> None:
         if self.was_done(result):

@@ -162,7 +162,7 @@ class Download(Task):
 
     def execute(self, image_id: str, image_size_bytes: int,
                 volume_name: str) -> int:
-        report = self.tools.report
+        report = self.tools.transfer()
         report.start(image_size_bytes)
         operations = inbound.operations_within_memory(
             self.tools.config.copy_operations, _CHUNK_BYTES)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clone strategy of an upload: clone into the store's pool, register.
+"""The clone strategy of an upload: clone into the store's pool, register; and
+what the copy strategy shares with it.
 
 Glance registers in the background: it answers 202 and may still fail. Until
 then an undo could leave an *active* image without data, so from the answer on
@@ -53,7 +54,7 @@ class CloneVolume(Task):
 
     def execute(self, job: str, image_id: str, volume_name: str,
                 store_pool: str) -> None:
-        source = _source(self.tools, volume_name, image_id)
+        source = source_of(self.tools, volume_name, image_id)
         pool = self.tools.cluster.pool(store_pool)
         try:
             self._clone(pool, source, image_id)
@@ -112,29 +113,31 @@ class PublishSnapshot(Task):
             clone.protect_snapshot(model.GLANCE_SNAPSHOT)
 
 
-class Register(Task):
-    """Ask Glance to take the clone as the image's data."""
+class Registering(Task):
+    """Ask Glance to take what lies in the store's pool as the image's data.
+    """
 
-    title = 'registering the image'
-
-    def execute(self, image_id: str, fsid: str, store_pool: str) -> str:
+    def register(self, image_id: str, fsid: str, store_pool: str,
+                 hashes: model.Hashes | None) -> str:
         url = model.RBDLocation(fsid, store_pool, image_id,
                                 model.GLANCE_SNAPSHOT).url
         # From here on there is no way back.
         self.tools.report.check()
         try:
-            self._register(image_id, url)
+            self._register(image_id, url, hashes)
         except exception.ApiNotImplemented as error:
             self._register_legacy(
-                image_id, url, plan.Reason.LOCATION_API_MISSING, error)
+                image_id, url, hashes, plan.Reason.LOCATION_API_MISSING,
+                error)
         except exception.GlanceForbidden as error:
             self._register_legacy(
-                image_id, url, plan.Reason.LOCATION_FORBIDDEN, error)
+                image_id, url, hashes, plan.Reason.LOCATION_FORBIDDEN, error)
         except exception.InvalidInput as error:
             raise _refused(plan.Reason.LOCATION_REFUSED, error) from None
         return url
 
-    def _register(self, image_id: str, url: str) -> None:
+    def _register(self, image_id: str, url: str,
+                  hashes: model.Hashes | None) -> None:
         """POST, again where no clear answer came.
 
         Glance takes one registration at a time and only for a queued image,
@@ -143,7 +146,7 @@ class Register(Task):
         is_unclear = False
         for pause_s in (*_REGISTER_PAUSES_S, None):
             try:
-                self.tools.glance.register_location(image_id, url)
+                self.tools.glance.register_location(image_id, url, hashes)
                 return
             except exception.GlanceConflict:
                 if self._was_taken(image_id, url, is_unclear):
@@ -163,12 +166,13 @@ class Register(Task):
                 time.sleep(pause_s)
         # Glance may have taken it all the same: only the image can tell.
 
-    def _register_legacy(self, image_id: str, url: str, reason: plan.Reason,
+    def _register_legacy(self, image_id: str, url: str,
+                         hashes: model.Hashes | None, reason: plan.Reason,
                          why: exception.VolumeRBDError) -> None:
         if not self.tools.config.allow_legacy_locations:
             raise _refused(reason, why)
         try:
-            self.tools.glance.register_location_legacy(image_id, url)
+            self.tools.glance.register_location_legacy(image_id, url, hashes)
         except (exception.GlanceForbidden, exception.ApiNotImplemented,
                 exception.InvalidInput) as error:
             raise _refused(reason, error) from None
@@ -191,6 +195,16 @@ class Register(Task):
             if not is_unclear:
                 raise
         return is_unclear
+
+
+class Register(Registering):
+    """Ask Glance to take the clone as the image's data. It has no hashes: to
+    compute them takes reading it all."""
+
+    title = 'registering the image'
+
+    def execute(self, image_id: str, fsid: str, store_pool: str) -> str:
+        return self.register(image_id, fsid, store_pool, None)
 
 
 def _may_have_been_taken(error: exception.VolumeRBDError) -> bool:
@@ -353,13 +367,15 @@ def reap(pool: Pool, image_id: str) -> None:
         return
 
 
-def _source(tools: Tools, volume_name: str, image_id: str) -> model.SnapSpec:
+def source_of(tools: Tools, volume_name: str, image_id: str
+              ) -> model.SnapSpec:
+    """The snapshot of the volume that an upload reads."""
     return model.SnapSpec(tools.config.pool, volume_name,
                           source_snapshot(image_id))
 
 
 def source_snapshot(image_id: str) -> str:
-    """The snapshot of the volume that an upload reads."""
+    """Its name."""
     return f'volume_rbd.upload-{image_id}'
 
 

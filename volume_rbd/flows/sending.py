@@ -27,9 +27,10 @@ def send(tools: Tools, source: Image, image_id: str, store_id: str | None
     size_bytes = source.size_bytes
     operations = inbound.operations_within_memory(
         tools.config.copy_operations, outbound.CHUNK_BYTES)
-    tools.report.start(size_bytes)
+    report = tools.transfer()
+    report.start(size_bytes)
     with outbound.SourceStream(source, operations=operations,
-                               report=tools.report) as stream:
+                               report=report) as stream:
         try:
             tools.glance.upload(image_id, stream, size_bytes=size_bytes,
                                 store_id=store_id)

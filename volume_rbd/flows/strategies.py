@@ -31,8 +31,7 @@ class StrategyController(retry.Retry):
 
     def execute(self, history: retry.History, *args: Any, **kwargs: Any
                 ) -> Mapping[str, str]:
-        position = len(history)
-        choice = dict(self._choices[position])
+        choice = dict(self._left(history)[0])
         refusal = _last_refusal(history)
         if refusal is not None:
             choice.update(_reason_of(refusal))
@@ -40,10 +39,22 @@ class StrategyController(retry.Retry):
 
     def on_failure(self, history: retry.History, *args: Any, **kwargs: Any
                    ) -> retry.Decision:
-        is_last = len(history) >= len(self._choices)
-        if is_last or _last_refusal(history) is None:
+        if _last_refusal(history) is None or not self._left(history):
             return retry.REVERT_ALL
         return retry.RETRY
+
+    def _left(self, history: retry.History) -> list[Mapping[str, str]]:
+        """The choices behind the last one that was tried, those left out
+        that its refusal rules out as well."""
+        outcomes = list(history)
+        if not outcomes:
+            return list(self._choices)
+        tried = [choice['strategy'] for choice in self._choices].index(
+            outcomes[-1][0]['strategy'])
+        refusal = _last_refusal(history)
+        return [choice for choice in self._choices[tried + 1:]
+                if refusal is None or plan.is_worth_trying(
+                    choice['strategy'], refusal.reason)]
 
 
 def _last_refusal(history: retry.History) -> exception.NotThisWay | None:

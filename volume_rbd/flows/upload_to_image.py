@@ -18,7 +18,12 @@ from oslo_log import log as logging
 from taskflow.patterns import linear_flow
 
 from volume_rbd import exception, model, plan
-from volume_rbd.flows import convert_volume, registration, strategies
+from volume_rbd.flows import (
+    convert_volume,
+    copy_volume,
+    registration,
+    strategies,
+)
 from volume_rbd.flows.base import Task, Tools
 from volume_rbd.flows.registration import source_snapshot
 from volume_rbd.flows.sending import send
@@ -57,6 +62,7 @@ def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
 def get_flow(tools: Tools, arguments: Mapping[str, Any]) -> linear_flow.Flow:
     branches: dict[str, list[Task]] = {
         plan.Strategy.CLONE: registration.get_tasks(tools),
+        plan.Strategy.COPY: copy_volume.get_tasks(tools),
         plan.Strategy.CONVERT: convert_volume.get_tasks(tools),
         plan.Strategy.UPLOAD: [Upload(tools)],
     }

@@ -126,8 +126,9 @@ def _read(tools: Tools, image: Image) -> Generator[bytes, None, None]:
     """All of it in order; holes come from memory, as zeros."""
     operations = inbound.operations_within_memory(
         tools.config.copy_operations, outbound.CHUNK_BYTES)
-    tools.report.start(image.size_bytes)
+    report = tools.transfer()
+    report.start(image.size_bytes)
     with outbound.SourceStream(image, operations=operations,
-                               report=tools.report) as stream:
+                               report=report) as stream:
         while piece := stream.read():
             yield piece

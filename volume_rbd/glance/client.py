@@ -124,24 +124,32 @@ class GlanceClient:
         image = self.get_image(image_id)
         yield from downloads.download(self._user, image, chunk_bytes)
 
-    def register_location(self, image_id: str, url: str) -> None:
+    def register_location(self, image_id: str, url: str,
+                          hashes: model.Hashes | None = None) -> None:
         url_of_locations = channels.image_url(image_id, '/locations')
         try:
             self._need_locations_api()
         except exception.GlanceUnavailable as error:
             error.was_sent = False
             raise
+        body = {'url': url, 'validation_data': _validation_data(hashes)}
         # Not images.add_image_location(): it reads the image afterwards, and
         # a failure of that would look like one of the registration.
         self._pair.call_once(
             _registering(image_id), lambda: self._pair.http.post(
-                url_of_locations, data={'url': url, 'validation_data': {}}),
+                url_of_locations, data=body),
             remedies=_NEED_PAIR)
 
-    def register_location_legacy(self, image_id: str, url: str) -> None:
+    def register_location_legacy(self, image_id: str, url: str,
+                                 hashes: model.Hashes | None = None
+                                 ) -> None:
         url_of_image = channels.image_url(image_id)
-        patch = [{'op': 'add', 'path': '/locations/-',
-                  'value': {'url': url, 'metadata': {}}}]
+        value: dict[str, Any] = {'url': url, 'metadata': {}}
+        if hashes is not None:
+            value['validation_data'] = _validation_data(hashes)
+            if hashes.checksum is not None:
+                value['validation_data']['checksum'] = hashes.checksum
+        patch = [{'op': 'add', 'path': '/locations/-', 'value': value}]
         self._pair.call_once(
             _registering(image_id),
             lambda: self._pair.http.patch(
@@ -249,6 +257,13 @@ def _get_tasks(channel: channels.Channel, image_id: str
     rows = sorted(answer.get('tasks') or (), key=lambda row: (
         str(row.get('created_at')), str(row.get('updated_at'))))
     return [images.task_from_json(row) for row in rows]
+
+
+def _validation_data(hashes: model.Hashes | None) -> dict[str, str]:
+    """What both APIs take of it."""
+    if hashes is None:
+        return {}
+    return {'os_hash_algo': hashes.algorithm, 'os_hash_value': hashes.value}
 
 
 def _registering(image_id: str) -> str:

@@ -81,21 +81,32 @@ class Glance(Protocol):
         :raises GlanceImageNotUsable: the image has no data.
         """
 
-    def register_location(self, image_id: str, url: str) -> None:
+    def register_location(self, image_id: str, url: str,
+                          hashes: model.Hashes | None = None) -> None:
         """POST the location with the user's token and the service's.
 
         Glance accepts (202) whatever the URL says, except http://, and works
-        in the background: poll the image. No
-        validation data is sent: a wrong hash would make Glance delete the
-        rbd_image. Not retried blindly: after a lost connection the caller
-        reads the image again.
+        in the background: poll the image. Not retried blindly: after a lost
+        connection the caller reads the image again.
+
+        :param hashes: of the very bytes that were written, or None: a wrong
+            one would make Glance delete the rbd_image. With do_secure_hash
+            off it becomes the image's; with it on Glance reads everything
+            and compares before the image is active. The checksum is not
+            sent: this API takes none.
 
         :raises ApiNotImplemented: Glance before 2.17.
         :raises GlanceForbidden, GlanceConflict, InvalidInput, QuotaExceeded:
         """
 
-    def register_location_legacy(self, image_id: str, url: str) -> None:
-        """PATCH the location (show_multiple_locations), synchronous."""
+    def register_location_legacy(self, image_id: str, url: str,
+                                 hashes: model.Hashes | None = None
+                                 ) -> None:
+        """PATCH the location (show_multiple_locations), synchronous.
+
+        :param hashes: become the image's, the checksum too; nobody compares
+            them. GlanceConflict where Glance hashes by another algorithm.
+        """
 
     # -- the service's session ----------------------------------------------
     def get_stores(self) -> list[model.StoreInfo]:

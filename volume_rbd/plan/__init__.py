@@ -25,16 +25,19 @@ from volume_rbd.plan.upload import (
 )
 from volume_rbd.plan.words import (
     BUILT,
+    BUILT_FOR_UPLOAD,
     SENTENCES,
     Choice,
     Operation,
     Plan,
     Reason,
     Strategy,
+    is_worth_trying,
 )
 
 __all__ = [
     'BUILT',
+    'BUILT_FOR_UPLOAD',
     'READABLE_FORMATS',
     'SENTENCES',
     'WRITABLE_FORMATS',
@@ -49,6 +52,7 @@ __all__ = [
     'check_image_usable',
     'check_quota',
     'choose_store',
+    'is_worth_trying',
     'judge_location',
     'plan_create',
     'plan_upload',

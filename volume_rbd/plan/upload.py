@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from volume_rbd import exception, model
 from volume_rbd.plan.words import (
-    BUILT,
+    BUILT_FOR_UPLOAD,
     Choice,
     Operation,
     Plan,
@@ -45,7 +45,7 @@ class UploadFacts:
     max_clone_depth: int = 5
     flatten_first: bool = False
     may_convert: bool = True
-    built: frozenset[Strategy] = BUILT
+    built: frozenset[Strategy] = BUILT_FOR_UPLOAD
 
 
 def choose_store(stores: Sequence[model.StoreInfo], wanted: str | None
@@ -86,9 +86,10 @@ def plan_upload(facts: UploadFacts) -> Plan:
                 size_bytes=facts.size_bytes)
     obstacle = _obstacle(facts, store)
     if obstacle is None:
-        first = Choice(Strategy.CLONE, Reason.SAME_CLUSTER)
         return dataclasses.replace(plan, choices=(
-            first, Choice(Strategy.UPLOAD, Reason.CLONE_FAILED)))
+            Choice(Strategy.CLONE, Reason.SAME_CLUSTER),
+            *(Choice(way, Reason.CLONE_FAILED)
+              for way in _ways_after_clone(facts))))
     wanted = _ways_without_clone(facts, obstacle)
     if Strategy.CONVERT in wanted and not facts.may_convert:
         raise refuse_conversion(plan.operation)
@@ -148,6 +149,15 @@ def _depth_obstacle(facts: UploadFacts) -> Reason | None:
     if facts.depth + 1 > facts.max_clone_depth:
         return Reason.DEPTH_REACHED
     return None
+
+
+def _ways_after_clone(facts: UploadFacts) -> tuple[Strategy, ...]:
+    """A copy lies in the store's pool and shares nothing: that helps where
+    Glance may not read the volumes' pool. A clone that is flattened first
+    does not share anything either."""
+    if facts.flatten_first or Strategy.COPY not in facts.built:
+        return (Strategy.UPLOAD,)
+    return (Strategy.COPY, Strategy.UPLOAD)
 
 
 def _ways_without_clone(facts: UploadFacts, reason: Reason

@@ -67,6 +67,7 @@ class Reason(enum.StrEnum):
     # found out only by trying
     CLONE_DENIED = 'clone_denied'
     CLONE_FAILED = 'clone_failed'
+    COPY_FAILED = 'copy_failed'
     LOCATION_API_MISSING = 'location_api_missing'
     LOCATION_FORBIDDEN = 'location_forbidden'
     LOCATION_REFUSED = 'location_refused'
@@ -136,6 +137,8 @@ SENTENCES: Mapping[Reason, str] = {
         'The cephx user may not write to the pool of the images.',
     Reason.CLONE_FAILED:
         'The clone could not be made.',
+    Reason.COPY_FAILED:
+        'The copy inside the cluster could not be made.',
     Reason.LOCATION_API_MISSING:
         'Glance does not offer the locations API (2.17).',
     Reason.LOCATION_FORBIDDEN:
@@ -200,8 +203,24 @@ class Plan:
         return self.choices[0].sentence
 
 
+#: What each operation can do.
 BUILT = frozenset({Strategy.CLONE, Strategy.CONVERT, Strategy.DOWNLOAD,
                    Strategy.UPLOAD})
+BUILT_FOR_UPLOAD = BUILT | {Strategy.COPY}
+
+# A copy is registered as a clone is, and lies in the same pool: it would meet
+# the same refusal, after all the bytes were moved.
+_ALSO_AGAINST_COPY = frozenset({
+    Reason.CLONE_DENIED, Reason.LOCATION_API_MISSING,
+    Reason.LOCATION_FORBIDDEN, Reason.LOCATION_REFUSED})
+
+
+def is_worth_trying(strategy: str, after: str) -> bool:
+    """Whether *strategy* may do it where another one was refused.
+
+    :param after: the reason of that refusal.
+    """
+    return strategy != Strategy.COPY or after not in _ALSO_AGAINST_COPY
 
 
 _REMEDIES = {

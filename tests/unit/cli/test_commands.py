@@ -106,7 +106,7 @@ def test_plans_touch_nothing(cloud: Run, world: World) -> None:
     assert created.json['ruled_out'] == ['clone (not_rbd)']
     assert created.json['source'] is None
     assert uploaded.json['strategy'] == 'clone'
-    assert uploaded.json['fallbacks'] == ['upload']
+    assert uploaded.json['fallbacks'] == ['copy', 'upload']
     assert uploaded.json['store'] == 'rbd'
 
 

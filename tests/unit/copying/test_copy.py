@@ -132,3 +132,36 @@ def test_a_hole_larger_than_librbd_takes_is_cleared_in_parts() -> None:
                  operations=2, report=progress.Silent())
     assert made.zeroed == [(0, 1024 ** 3), (1024 ** 3, 1024 ** 3),
                            (2 * 1024 ** 3, 1024 ** 3 // 2)]
+
+
+def test_a_read_that_gives_too_little_ends_the_copy() -> None:
+    class Shrunk(MemoryDisk):
+        def aio_read(self, offset, length):  # type: ignore
+            return super().aio_read(offset, length - 1)
+
+    source = Shrunk(b'x' * MIB, [Extent(0, MIB, True)])
+    with pytest.raises(exception.DataCorrupted, match='1048575 bytes came'):
+        copy.into_empty(source, MemoryDisk(MIB), operations=2,
+                        report=progress.Silent())
+
+
+def test_a_full_pool_ends_the_copy_in_its_own_words() -> None:
+    source = MemoryDisk(b'x' * (9 * CHUNK), [Extent(0, 9 * CHUNK, True)])
+    made = MemoryDisk(9 * CHUNK, failures={4: exception.NoSpace('Full.')})
+    with pytest.raises(exception.NoSpace):
+        copy.into_empty(source, made, operations=4,
+                        report=progress.Silent())
+    assert not made.in_flight
+
+
+def test_holes_between_reads_are_told_in_their_order() -> None:
+    told: list[tuple[int, int]] = []
+
+    class Telling(progress.Silent):
+        def advance(self, done_bytes: int, skipped_bytes: int = 0) -> None:
+            told.append((done_bytes, skipped_bytes))
+
+    source = MemoryDisk(b'x' * 10 + bytes(5) + b'x' * 10, [
+        Extent(0, 10, True), Extent(10, 5, False), Extent(15, 10, True)])
+    copy.into_empty(source, MemoryDisk(25), operations=16, report=Telling())
+    assert told == [(10, 0), (0, 5), (10, 0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.world import MIB, VOLUME, World
+from tests.unit.world import MIB, VOLUME, OnStep, World
 from volume_rbd import exception
 from volume_rbd.ceph import lineage
 from volume_rbd.model import VolumeSpec
@@ -239,3 +239,32 @@ def test_a_copy_that_was_finished_by_a_killed_process_is_made_anew(
     with world.driver() as driver:
         driver.migration.migrate(VOLUME, 'vms')
     assert world.read('vms', VOLUME) == now
+
+
+COMPARING = 'comparing the copy with its source'
+
+
+def test_a_copy_is_compared_where_that_is_wanted(world: World) -> None:
+    world.configure(verify_copies=True)
+    report = OnStep()
+    with world.driver() as driver:
+        driver.migration.migrate(VOLUME, 'vms', report=report)
+    assert report.steps.count(COMPARING) == 3, 'each of its states'
+    assert world.disks('vms') == [VOLUME]
+
+
+def test_a_copy_that_differs_is_undone_and_the_volume_stays(world: World
+                                                            ) -> None:
+    world.configure(verify_copies=True)
+    before = world.state()
+
+    def spoil() -> None:
+        with world.ceph.cluster('admin').pool('vms').open(UNFINISHED
+                                                          ) as made:
+            made.write(b'spoilt', 100)
+
+    with world.driver() as driver, pytest.raises(exception.DataCorrupted,
+                                                 match='bytes at 0'):
+        driver.migration.migrate(VOLUME, 'vms',
+                                 report=OnStep({COMPARING: spoil}))
+    assert world.state() == before

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.flows import checks, test_faults
 from tests.unit.world import OnStep, StoringGlance, content
-from volume_rbd import exception, progress
+from volume_rbd import exception, model, progress
 from volume_rbd.model import MIB
 
 UPLOAD_STEPS = [
@@ -104,9 +104,10 @@ def test_cancelling_while_glance_is_asked_is_too_late() -> None:
     report = progress.Cancellable()
 
     class Glance(StoringGlance):
-        def register_location(self, image_id: str, url: str) -> None:
+        def register_location(self, image_id: str, url: str,
+                              hashes: model.Hashes | None = None) -> None:
             report.cancel()
-            super().register_location(image_id, url)
+            super().register_location(image_id, url, hashes)
 
     operation = checks.upload()
     operation.world.glance = Glance(operation.world.server)
@@ -120,11 +121,16 @@ def _upload_chunks() -> checks.Operation:
                          enable_clone_optimization=False)
 
 
+def _upload_copy() -> checks.Operation:
+    return checks.upload(size_bytes=40 * MIB, max_clone_depth=0)
+
+
 def _download_chunks() -> checks.Operation:
     return checks.create(store_id='file', data=content(10 * MIB))
 
 
-@pytest.mark.parametrize('make', [_upload_chunks, _download_chunks])
+@pytest.mark.parametrize('make', [_upload_chunks, _upload_copy,
+                                  _download_chunks])
 def test_a_transfer_stops_after_any_piece(
         make: Callable[[], checks.Operation]) -> None:
     pieces = CancelsAtAdvance(0)

@@ -103,7 +103,8 @@ def _failed(*errors: BaseException) -> dict[str, failure.Failure]:
 def _decide(*tries: dict[str, failure.Failure]) -> str:
     controller = strategies.StrategyController(CHOICES)
     return str(controller.on_failure(
-        [(CHOICES[0], failures) for failures in tries]))
+        [(choice, failures)
+         for choice, failures in zip(CHOICES, tries, strict=False)]))
 
 
 REFUSED = exception.NotCloneable('no', reason='clone_denied')
@@ -122,6 +123,37 @@ def test_the_controller_goes_on_only_where_every_task_said_not_this_way(
 
 def test_the_controller_ends_with_the_last_choice() -> None:
     assert _decide(_failed(REFUSED), _failed(REFUSED)) == 'REVERT_ALL'
+
+
+WITH_COPY = [{'strategy': strategy, 'reason': 'r', 'sentence': 's'}
+             for strategy in ('clone', 'copy', 'upload')]
+
+
+@pytest.mark.parametrize(('reason', 'expected'), [
+    ('clone_failed', 'copy'), ('location_task_failed', 'copy'),
+    ('clone_denied', 'upload'), ('location_api_missing', 'upload'),
+    ('location_forbidden', 'upload'), ('location_refused', 'upload'),
+    ('made up', 'copy')])
+def test_a_copy_is_not_tried_where_it_would_meet_the_same_refusal(
+        reason: str, expected: str) -> None:
+    controller = strategies.StrategyController(WITH_COPY)
+    history = [(WITH_COPY[0], _failed(
+        exception.NotCloneable('no', reason=reason)))]
+    assert controller.on_failure(history) == 'RETRY'
+    assert controller.execute(history)['strategy'] == expected
+
+
+def test_what_was_left_out_is_not_gone_back_to() -> None:
+    controller = strategies.StrategyController(WITH_COPY)
+    history = [(WITH_COPY[0], _failed(REFUSED)),
+               (WITH_COPY[2], _failed(exception.NotCopyable('no')))]
+    assert controller.on_failure(history) == 'REVERT_ALL'
+
+
+def test_where_only_a_copy_is_left_that_does_not_help_it_ends() -> None:
+    controller = strategies.StrategyController(WITH_COPY[:2])
+    assert controller.on_failure(
+        [(WITH_COPY[0], _failed(REFUSED))]) == 'REVERT_ALL'
 
 
 def test_the_next_try_carries_the_reason_of_the_last_refusal() -> None:

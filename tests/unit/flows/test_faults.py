@@ -28,6 +28,13 @@ def _fallback() -> checks.Operation:
     return operation
 
 
+def _copy_fallback() -> checks.Operation:
+    """The clone cannot be made, so the volume is copied."""
+    operation = checks.upload()
+    operation.world.ceph.fail_next('clone', exception.NotSupported('no'))
+    return operation
+
+
 def _legacy() -> checks.Operation:
     world = World(has_locations_api=False, show_locations=True)
     return checks.upload(world, allow_legacy_locations=True)
@@ -46,6 +53,10 @@ OPERATIONS: dict[str, Make] = {
         clone_upload_flatten='before_register'),
     'upload-clone-into-a-record': lambda: checks.upload(keeps_record=True),
     'upload-clone-legacy': _legacy,
+    'upload-copy': lambda: checks.upload(max_clone_depth=0),
+    'upload-copy-with-hashes': lambda: checks.upload(
+        max_clone_depth=0, glance_secure_hash=False, verify_copies=True),
+    'upload-copy-after-clone': _copy_fallback,
     'upload-chunks': lambda: checks.upload(enable_clone_optimization=False),
     'upload-chunks-into-a-record': lambda: checks.upload(
         keeps_record=True, enable_clone_optimization=False),
@@ -57,7 +68,8 @@ OPERATIONS: dict[str, Make] = {
 
 #: The errors that differ in what they lead to; the rest of them, and a bug,
 #: need not be tried everywhere.
-FEW = ('upload-clone', 'upload-fallback', 'create-fallback')
+FEW = ('upload-clone', 'upload-copy', 'upload-fallback',
+       'create-fallback')
 INTO_RECORD = ('upload-clone-into-a-record', 'upload-chunks-into-a-record')
 CEPH_CASES = [
     *((name, exception.ClusterUnavailable) for name in OPERATIONS
@@ -108,8 +120,9 @@ def test_a_call_of_glance_that_fails_leaves_nothing_behind(
 
 # -- when it does not come back -----------------------------------------------
 
-@pytest.mark.parametrize('name', ['upload-clone', 'upload-chunks',
-                                  'create-clone', 'create-download'])
+@pytest.mark.parametrize('name', ['upload-clone', 'upload-copy',
+                                  'upload-chunks', 'create-clone',
+                                  'create-download'])
 def test_what_stays_when_the_cluster_is_gone_for_good_is_told(name: str
                                                               ) -> None:
     """Nothing in it can be undone; what could be undone elsewhere, is."""

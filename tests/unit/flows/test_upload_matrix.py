@@ -73,7 +73,6 @@ PLANNED: list[tuple[Reason, Make]] = [
      lambda: checks.upload(_with_store(fsid='another'))),
     (Reason.ENCRYPTED_VOLUME, lambda: checks.upload(is_encrypted=True)),
     (Reason.EMPTY_VOLUME, lambda: checks.upload(size_bytes=0)),
-    (Reason.DEPTH_REACHED, lambda: checks.upload(max_clone_depth=0)),
 ]
 
 
@@ -110,8 +109,9 @@ def _without_caps() -> checks.UploadOperation:
     return checks.upload(world)
 
 
-def _clone_fails(error: exception.VolumeRBDError) -> checks.UploadOperation:
-    operation = checks.upload()
+def _clone_fails(error: exception.VolumeRBDError, **changes: Any
+                 ) -> checks.UploadOperation:
+    operation = checks.upload(**changes)
     operation.world.ceph.fail_next('clone', error)
     return operation
 
@@ -127,12 +127,9 @@ def _unreadable_for_glance(deletes: str = '') -> checks.UploadOperation:
 #: Reason, operation, and whether the clone had been made.
 TRIED: list[tuple[Reason, Make, bool]] = [
     (Reason.CLONE_DENIED, _without_caps, False),
-    (Reason.CLONE_FAILED,
-     lambda: _clone_fails(exception.NotCloneable('no layering')), False),
-    (Reason.CLONE_FAILED,
-     lambda: _clone_fails(exception.NotSupported('too old')), False),
-    (Reason.CLONE_FAILED,
-     lambda: _clone_fails(exception.PoolNotFound('no pool')), False),
+    (Reason.CLONE_FAILED, lambda: _clone_fails(
+        exception.NotSupported('too old'),
+        clone_upload_flatten='before_register'), False),
     (Reason.LOCATION_API_MISSING,
      lambda: checks.upload(World(has_locations_api=False)), True),
     # admin alone is not enough to register
@@ -150,11 +147,19 @@ TRIED: list[tuple[Reason, Make, bool]] = [
         allow_legacy_locations=True), True),
     (Reason.LOCATION_REFUSED, lambda: _failing(
         'register_location', exception.InvalidInput('400')), True),
-    (Reason.LOCATION_TASK_FAILED, _unreadable_for_glance, True),
-    (Reason.LOCATION_TASK_FAILED,
-     lambda: _unreadable_for_glance('snapshot'), True),
-    (Reason.LOCATION_TASK_FAILED,
-     lambda: _unreadable_for_glance('image'), True),
+]
+
+#: Where a copy does what a clone could not.
+COPIED: list[tuple[Reason, Make]] = [
+    (Reason.CLONE_FAILED,
+     lambda: _clone_fails(exception.NotCloneable('no layering'))),
+    (Reason.CLONE_FAILED,
+     lambda: _clone_fails(exception.NotSupported('too old'))),
+    (Reason.CLONE_FAILED,
+     lambda: _clone_fails(exception.PoolNotFound('no pool'))),
+    (Reason.LOCATION_TASK_FAILED, _unreadable_for_glance),
+    (Reason.LOCATION_TASK_FAILED, lambda: _unreadable_for_glance('snapshot')),
+    (Reason.LOCATION_TASK_FAILED, lambda: _unreadable_for_glance('image')),
 ]
 
 
@@ -174,9 +179,24 @@ def test_a_clone_that_is_no_way_is_undone_and_the_volume_sent(
     assert is_made is was_made
 
 
+@pytest.mark.parametrize(('reason', 'make'), COPIED)
+def test_a_clone_that_is_no_way_is_undone_and_the_volume_copied(
+        reason: Reason, make: Make) -> None:
+    operation = make().go()
+    operation.check_done()
+    result = operation.result
+    assert (result.strategy, result.reason) == ('copy', reason)
+    assert SENTENCES[reason] in result.sentence
+    assert [attempt['strategy'] for attempt in result.attempts] == [
+        'clone', 'copy']
+    assert 0 < result.bytes_moved <= checks.SIZE
+
+
 def test_every_reason_that_only_a_try_finds_is_reached_here() -> None:
-    assert {reason for reason, *_ in TRIED} == (
-        test_plan_properties.RUN_TIME | {Reason.CLONE_FAILED})
+    reached = {reason for reason, *_ in [*TRIED, *COPIED]}
+    # Of the copy itself: test_copy_volume.py.
+    assert reached == (test_plan_properties.RUN_TIME - {Reason.COPY_FAILED}
+                       | {Reason.CLONE_FAILED})
 
 
 def test_the_sentence_of_a_fallback_tells_what_was_answered() -> None:
@@ -186,12 +206,13 @@ def test_the_sentence_of_a_fallback_tells_what_was_answered() -> None:
         f'{SENTENCES[Reason.LOCATION_REFUSED]} (Bad URI.)')
 
 
-def test_a_volume_without_layering_is_sent() -> None:
+def test_a_volume_without_layering_is_copied() -> None:
     operation = checks.upload()
     for disk in operation.world.ceph.disks.values():
         disk.features = 0
     operation.go()
     operation.check_done()
+    assert operation.result.strategy == 'copy'
     assert operation.result.reason == Reason.CLONE_FAILED
 
 

@@ -55,6 +55,15 @@ class Request:
         while self.read(1 << 20):
             pass
 
+    def read_json(self) -> Any:
+        """The whole body, where it has a length."""
+        data = self._tail
+        while self._left > 0:
+            piece = self.connection.recv(self._left)
+            data += piece
+            self._left -= len(piece)
+        return json.loads(data)
+
     def answer(self, status: int = 200, body: Any = None,
                **headers: str) -> None:
         content = b'' if body is None else (

@@ -218,6 +218,50 @@ def test_a_registration_is_sent_once() -> None:
         assert len([r for r in server.requests if 'POST' in r]) == 1
 
 
+HASHES = model.Hashes('sha512', 'ab', 'cd')
+
+
+def _sent(register: Callable[[client.GlanceClient], None]) -> object:
+    """The body of the one request that is no GET."""
+    bodies = []
+
+    def handle(request: Request) -> None:
+        if request.method == 'GET':
+            request.answer(body={'versions': [
+                {'id': 'v2.17', 'status': 'CURRENT'}]})
+            return
+        bodies.append(request.read_json())
+        request.answer(202)
+
+    with serving(handle) as server:
+        register(open_client(server.url))
+    [body] = bodies
+    return body
+
+
+def test_a_hash_is_sent_with_the_location_and_the_checksum_is_not() -> None:
+    assert _sent(lambda glance: glance.register_location(
+        IMAGE_ID, 'rbd://x', HASHES)) == {
+            'url': 'rbd://x', 'validation_data': {
+                'os_hash_algo': 'sha512', 'os_hash_value': 'ab'}}
+    assert _sent(lambda glance: glance.register_location(
+        IMAGE_ID, 'rbd://x')) == {'url': 'rbd://x', 'validation_data': {}}
+
+
+@pytest.mark.parametrize(('hashes', 'expected'), [
+    (HASHES, {'validation_data': {'os_hash_algo': 'sha512',
+                                  'os_hash_value': 'ab', 'checksum': 'cd'}}),
+    (model.Hashes('sha512', 'ab'), {'validation_data': {
+        'os_hash_algo': 'sha512', 'os_hash_value': 'ab'}}),
+    (None, {})])
+def test_the_old_api_is_sent_the_checksum_too(
+        hashes: model.Hashes | None, expected: dict[str, object]) -> None:
+    assert _sent(lambda glance: glance.register_location_legacy(
+        IMAGE_ID, 'rbd://x', hashes)) == [{
+            'op': 'add', 'path': '/locations/-',
+            'value': {'url': 'rbd://x', 'metadata': {}, **expected}}]
+
+
 def test_an_old_glance_cannot_register() -> None:
     with serving(lambda request: request.answer(body={'versions': [
             {'id': 'v2.16', 'status': 'CURRENT'}]})) as server:

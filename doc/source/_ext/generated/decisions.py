@@ -157,7 +157,9 @@ BY_TRYING = {
     Reason.CLONE_FAILED:
         'both: librbd would not clone, in no format',
     Reason.CLONE_DENIED:
-        "upload: EPERM on the pool of Glance's store",
+        "upload, by clone or copy: EPERM on the pool of Glance's store",
+    Reason.COPY_FAILED:
+        'upload, by copy: librbd would not make, read or write it',
     Reason.LOCATION_API_MISSING:
         'upload: Glance is older than 2.17',
     Reason.LOCATION_FORBIDDEN:
@@ -190,10 +192,12 @@ def table(headers: list[str], widths: str, rows: list[list[str]]) -> str:
     return '\n'.join(lines)
 
 
-def _ways(choices: tuple[plan.Choice, ...]) -> str:
+def _ways(decided: plan.Plan) -> str:
     texts = []
-    for choice in choices:
-        is_built = choice.strategy in plan.BUILT
+    built = {plan.Operation.CREATE_FROM_IMAGE: plan.BUILT,
+             plan.Operation.UPLOAD_TO_IMAGE: plan.BUILT_FOR_UPLOAD}
+    for choice in decided.choices:
+        is_built = choice.strategy in built[decided.operation]
         texts.append(f'``{choice.strategy.value}``' if is_built
                      else f'*{choice.strategy.value}*')
     return ', then '.join(texts)
@@ -226,7 +230,7 @@ class DecisionTable(SphinxDirective):
                     f'the table {row.reason}: correct _ext/decisions.py')
             lines.append([row.when, link(row.reason),
                           plan.SENTENCES[row.reason],
-                          _ways(decided.choices)])
+                          _ways(decided)])
         return self.parse_text_to_nodes(table(
             ['Where', 'reason', 'what a person reads', 'ways, in order'],
             '28 22 34 16', lines))
