@@ -35,6 +35,9 @@ def check_values(group: Any, name: str) -> None:
     if group.allow_legacy_locations and not group.enable_clone_optimization:
         raise _contradiction(name, 'allow_legacy_locations has no meaning '
                              'without enable_clone_optimization')
+    if group.image_base_cache and not group.rbd_max_clone_depth:
+        raise _contradiction(name, 'image_base_cache clones, and '
+                             'rbd_max_clone_depth 0 is never to clone')
     if group.replication_device:
         raise exception.ConfigurationError(
             f'Backend {name!r}: replication_device is set, and replication '
@@ -51,6 +54,9 @@ def check_values(group: Any, name: str) -> None:
             f'Backend {name!r}: rbd_secret_uuid {group.rbd_secret_uuid!r} is '
             'no UUID, so no hypervisor has such a secret.',
             remedy='Compare it with "virsh secret-list".')
+    if group.image_base_cache and group.rbd_flatten_volume_from_snapshot:
+        LOG.warning('Backend %r: image_base_cache has no effect with '
+                    'rbd_flatten_volume_from_snapshot.', name)
     if group.deferred_deletion_delay and not group.enable_deferred_deletion:
         LOG.warning('Backend %r: deferred_deletion_delay has no effect '
                     'without enable_deferred_deletion.', name)

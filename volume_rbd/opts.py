@@ -266,6 +266,23 @@ backend_opts: list[cfg.Opt] = [
              'and that is remembered while the process runs. A certificate '
              'must be valid now. Unset: as verify_glance_signatures says; '
              "where that is unset too, when_present, Cinder's default."),
+    cfg.BoolOpt(
+        'image_base_cache', default=False,
+        help='Convert an image that is not raw once: into a raw base in '
+             'rbd_pool, of which its volumes are clones. It goes when it is '
+             'needed no more: without clones, and the image is deleted or '
+             'the limits ask for room. Not for an image whose signature must '
+             'be verified, nor with rbd_flatten_volume_from_snapshot.'),
+    cfg.IntOpt(
+        'image_base_cache_max_count', default=50, min=0,
+        help='How many bases are kept; 0: no limit. For a new one the one '
+             'that was not used for longest goes, of those without clones; '
+             'if all have clones, the volume is converted for itself.'),
+    cfg.IntOpt(
+        'image_base_cache_max_gib', default=200, min=0,
+        help='How much data the bases may hold before one has to go for a '
+             'new one, in GiB; 0: no limit. The new one itself is not known '
+             'before it is there, and may exceed it.'),
     cfg.IntOpt(
         'copy_operations', default=16, min=1, max=64,
         help='How many reads or writes of a transfer are in flight.'),
@@ -374,6 +391,9 @@ class BackendConfig:
     allow_legacy_locations: bool = False
     image_pools: tuple[str, ...] = ()
     upload_store: str | None = None
+    image_base_cache: bool = False
+    base_cache_max_count: int = 50
+    base_cache_max_bytes: int = 200 * GIB
     copy_operations: int = 16
     copy_bytes_per_s: int | None = None
     verify_copies: bool = False
@@ -542,6 +562,9 @@ def freeze_backend(group: Any, name: str, *,
         allow_legacy_locations=group.allow_legacy_locations,
         image_pools=tuple(group.rbd_image_pools),
         upload_store=group.upload_store,
+        image_base_cache=group.image_base_cache,
+        base_cache_max_count=group.image_base_cache_max_count,
+        base_cache_max_bytes=group.image_base_cache_max_gib * GIB,
         copy_operations=group.copy_operations,
         copy_bytes_per_s=group.copy_bandwidth * 1024 ** 2 or None,
         verify_copies=group.verify_copies,

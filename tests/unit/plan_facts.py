@@ -15,6 +15,8 @@ STORE = model.StoreInfo('rbd1', 'rbd', is_default=True, pool='images',
                         fsid=FSID)
 FILE_STORE = model.StoreInfo('file1', 'file')
 GIB = model.GIB
+BASE = plan.BaseFacts(
+    model.SnapSpec('volumes', 'volume_rbd.base-' + IMAGE_ID, 'base'), GIB)
 
 
 def url(fsid: str = FSID, pool: str = 'images', image: str = IMAGE_ID,

@@ -58,6 +58,9 @@ clone_upload_flatten = background
 clone_registration_timeout = 9
 rbd_image_pools = images, images-ssd
 upload_store = fast
+image_base_cache = true
+image_base_cache_max_count = 3
+image_base_cache_max_gib = 7
 copy_operations = 4
 copy_bandwidth = 100
 verify_copies = true
@@ -106,6 +109,8 @@ def test_the_options_of_this_driver_are_read(load: Load) -> None:
         concurrent_flattens=1, enable_clone_optimization=True,
         clone_upload_flatten='background', registration_timeout_s=9,
         allow_legacy_locations=True, image_pools=('images', 'images-ssd'),
+        image_base_cache=True, base_cache_max_count=3,
+        base_cache_max_bytes=7 * GIB,
         upload_store='fast', copy_operations=4, copy_bytes_per_s=100 * MIB,
         verify_copies=True, glance_secure_hash=False,
         glance_hashing_algorithm='sha256', max_volume_bytes=100 * GIB,
@@ -133,6 +138,11 @@ def test_the_defaults_of_the_values_are_those_of_the_options() -> None:
     assert fresh.object_size_bytes == known['rbd_store_chunk_size'] * MIB
     assert fresh.registration_timeout_s == known['clone_registration_timeout']
     assert fresh.clone_upload_flatten == known['clone_upload_flatten']
+    assert fresh.image_base_cache == known['image_base_cache']
+    assert (fresh.base_cache_max_count
+            == known['image_base_cache_max_count'])
+    assert (fresh.base_cache_max_bytes
+            == known['image_base_cache_max_gib'] * GIB)
     assert fresh.copy_operations == known['copy_operations']
     assert fresh.glance_secure_hash == known['glance_secure_hash']
     assert (fresh.glance_hashing_algorithm
@@ -243,10 +253,18 @@ def test_options_that_contradict_each_other_are_refused(load: Load) -> None:
     assert 'enable_clone_optimization' in caught.value.message
 
 
+def test_a_base_cache_without_clones_is_refused(load: Load) -> None:
+    conf = load(_section('image_base_cache = true\nrbd_max_clone_depth = 0'))
+    with pytest.raises(exception.ConfigurationError,
+                       match='image_base_cache'):
+        opts.get_backend_config(conf, 'ceph')
+
+
 @pytest.mark.parametrize('line', [
     'rbd_max_clone_depth = many', 'rbd_max_clone_depth = -1',
     'rbd_store_chunk_size = 0', 'rbd_store_chunk_size = 64',
     'rbd_store_chunk_size = 3', 'rbd_store_chunk_size = 12',
+    'image_base_cache_max_count = -1', 'image_base_cache_max_gib = -1',
     'copy_operations = 0', 'copy_operations = 65',
     'clone_upload_flatten = sometimes', 'enable_clone_optimization = maybe',
     'clone_registration_timeout = 0', 'rados_connection_retries = -1',

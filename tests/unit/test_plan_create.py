@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.plan_facts import (
     ALL_STRATEGIES,
+    BASE,
     FSID,
     GIB,
     IMAGE_ID,
@@ -466,3 +467,42 @@ def test_a_stores_pool_counts_only_for_its_own_cluster(fsid: str) -> None:
     stores = (model.StoreInfo('s', 'rbd', pool='images', fsid=fsid),)
     assert plan.judge_location(url(), IMAGE_ID, FSID, stores
                                ).problem is Reason.FOREIGN_LOCATION
+
+
+# -- the base cache -----------------------------------------------------------
+
+def _with_base(**changes: Any) -> plan.Plan:
+    return plan.plan_create(create_facts(**{
+        'image_disk_format': 'qcow2', 'may_leave_base': True,
+        'base': BASE, **changes}))
+
+
+def test_a_base_is_cloned() -> None:
+    decided = _with_base()
+    assert [choice.strategy for choice in decided.choices] == [
+        Strategy.CLONE]
+    assert decided.reason is Reason.BASE_CACHED
+    assert decided.source == BASE.source
+    assert not decided.leaves_base
+
+
+def test_without_a_base_one_is_left() -> None:
+    decided = _with_base(base=None)
+    assert (decided.strategy, decided.leaves_base) == (
+        Strategy.CONVERT, True)
+
+
+@pytest.mark.parametrize('change', [
+    {'may_leave_base': False}, {'flatten_wanted': True},
+    {'max_clone_depth': 0}, {'size_bytes': GIB - 1, 'image_size_bytes': 1},
+    {'built': plan.BUILT - {Strategy.CLONE}}])
+def test_a_base_that_does_not_do_is_passed_over(change: dict[str, Any]
+                                                ) -> None:
+    decided = _with_base(**change)
+    assert (decided.strategy, decided.leaves_base) == (
+        Strategy.CONVERT, False)
+
+
+def test_a_base_over_the_quota_is_refused() -> None:
+    with pytest.raises(exception.QuotaExceeded):
+        _with_base(size_bytes=None, max_volume_bytes=GIB - 1)

@@ -300,6 +300,9 @@ def _reached() -> Iterator[Reason]:
     decided = [plan.plan_create(plan_facts.create_facts()),
                plan.plan_create(plan_facts.create_facts(
                    image_disk_format='qcow2')),
+               plan.plan_create(plan_facts.create_facts(
+                   image_disk_format='qcow2', may_leave_base=True,
+                   base=plan_facts.BASE)),
                plan.plan_upload(plan_facts.upload_facts())]
     rows = [*test_plan_create.DOWNLOADED, *test_plan_create.COPIED]
     decided += [plan.plan_create(plan_facts.create_facts(

@@ -27,6 +27,8 @@ VOLUME = 'volume'
 GLANCE_IMAGE = 'glance_image'
 #: Bytes on their way to somewhere else; nobody's once no process has it open.
 STAGE = 'stage'
+#: A converted image that volumes are cloned from.
+BASE = 'base'
 
 PENDING = 'pending'
 COMPLETE = 'complete'
@@ -36,7 +38,7 @@ TRASHED = 'trashed'
 @dataclasses.dataclass(frozen=True)
 class Lineage:
     """:param image_id: the internal id of the rbd_image it is written on.
-    :param kind: VOLUME, GLANCE_IMAGE or STAGE.
+    :param kind: VOLUME, GLANCE_IMAGE, STAGE or BASE.
     :param origin: what it was made from, e.g. ``rbd:images/ID@snap``,
         ``glance:ID``, or ``blank``.
     :param job: the id of the flow that made it.

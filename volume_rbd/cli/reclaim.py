@@ -13,8 +13,9 @@ from volume_rbd.cli import base
 class Reclaim(base.Lister):
     """Find what nobody owns any more, and remove it with --yes.
 
-    Volumes and images that were deleted while clones still needed them, and
-    the snapshots that clones left behind.
+    Volumes and images that were deleted while clones still needed them, the
+    snapshots that clones left behind, and the bases of images that Glance no
+    longer has.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ from volume_rbd.copying import qemu_img
 from volume_rbd.copying.bandwidth import Bandwidth
 from volume_rbd.copying.copier import Copier
 from volume_rbd.driver.background import Flattener
+from volume_rbd.driver.bases import Bases
 from volume_rbd.driver.connection import Connections
 from volume_rbd.driver.encryption import Encryption
 from volume_rbd.driver.from_file import FromFile
@@ -69,7 +70,8 @@ class RBDDriver:
         files = FromFile(config, cluster, converter)
         self.encryption = Encryption(config, cluster, files, converter)
         self.images = Images(config, cluster, open_glance, self.flattener,
-                             open_certificates, converter, files, copier)
+                             open_certificates, converter, files,
+                             Bases(config, cluster, self.reclaimer), copier)
 
     def check(self) -> None:
         """Try the connection and the pool.

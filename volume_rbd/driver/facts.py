@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from volume_rbd import exception, model, opts, plan
 from volume_rbd.ceph import ancestry
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.glance.interface import Glance
+
+FindBase = Callable[[model.GlanceImage],
+                    tuple[bool, plan.BaseFacts | None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,23 +37,34 @@ def get_stores(glance: Glance) -> Stores:
 
 
 def for_create(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
-               image_id: str, size_bytes: int | None) -> plan.CreateFacts:
-    """:raises GlanceImageNotFound, GlanceImageNotUsable: and what Glance and
+               image_id: str, size_bytes: int | None,
+               find_base: FindBase = lambda image: (False, None)
+               ) -> plan.CreateFacts:
+    """Where the base will do, nobody looks for the image's locations.
+
+    :param find_base: whether the image may have a base, and that.
+    :raises GlanceImageNotFound, GlanceImageNotUsable: and what Glance and
         Ceph raise when they do not answer."""
     image = glance.get_image(image_id)
     plan.check_image_usable(image)
+    may_leave_base, base = find_base(image)
+    known = plan.CreateFacts(
+        image=image, size_bytes=size_bytes,
+        max_clone_depth=config.max_clone_depth,
+        flatten_wanted=config.flatten_volume_from_snapshot,
+        max_volume_bytes=config.max_volume_bytes,
+        may_convert=config.may_convert, may_leave_base=may_leave_base,
+        base=base)
+    if base is not None and (
+            plan.plan_create(known).reason is plan.Reason.BASE_CACHED):
+        return known
     stores = get_stores(glance)
     places = tuple(
         _look_at(cluster, plan.judge_location(
             url, image.id, cluster.fsid, stores.infos or (),
             config.image_pools), stores.problem)
         for url in glance.get_locations(image_id))
-    return plan.CreateFacts(
-        image=image, locations=places, size_bytes=size_bytes,
-        max_clone_depth=config.max_clone_depth,
-        flatten_wanted=config.flatten_volume_from_snapshot,
-        max_volume_bytes=config.max_volume_bytes,
-        may_convert=config.may_convert)
+    return dataclasses.replace(known, locations=places)
 
 
 def _look_at(cluster: Cluster, place: plan.LocationFacts,

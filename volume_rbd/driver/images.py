@@ -11,6 +11,8 @@ import dataclasses
 import uuid
 from collections.abc import Callable
 
+from oslo_log import log as logging
+
 from volume_rbd import exception, model, opts, plan, progress, signatures
 from volume_rbd.ceph import settings
 from volume_rbd.ceph.interface import Cluster
@@ -18,6 +20,7 @@ from volume_rbd.copying import qemu_img
 from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import facts
 from volume_rbd.driver.background import Flattener
+from volume_rbd.driver.bases import Bases
 from volume_rbd.driver.from_file import FromFile
 from volume_rbd.flows import (
     create_from_image,
@@ -27,6 +30,8 @@ from volume_rbd.flows import (
 )
 from volume_rbd.flows.base import Result, Tools
 from volume_rbd.glance.interface import Glance
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Images:
                  open_glance: Callable[[], Glance], flattener: Flattener,
                  open_certificates: Callable[[], signatures.Certificates],
                  converter: qemu_img.Converter, files: FromFile,
-                 copier: Copier) -> None:
+                 bases: Bases, copier: Copier) -> None:
         self._config = config
         self._cluster = cluster
         self._open_glance = open_glance
@@ -65,6 +70,7 @@ class Images:
         self._converter = converter
         self._files = files
         self._copier = copier
+        self._bases = bases
 
     # -- create from image ---------------------------------------------------
     def plan_create(self, volume: model.VolumeSpec, image_id: str, *,
@@ -89,10 +95,25 @@ class Images:
                 f'Volume {volume.name!r} exists already in pool '
                 f'{pool.name!r}.', remedy='Choose another name.')
         known = facts.for_create(self._config, self._cluster, glance,
-                                 image_id, volume.size_bytes)
-        signature = signatures.find_signature(
-            known.image, signatures.Policy(self._config.verify_signatures))
-        return plan.plan_create(known), known.image, signature
+                                 image_id, volume.size_bytes,
+                                 self._find_base)
+        return plan.plan_create(known), known.image, self._find_signature(
+            known.image)
+
+    def _find_signature(self, image: model.GlanceImage
+                        ) -> signatures.Signature | None:
+        return signatures.find_signature(
+            image, signatures.Policy(self._config.verify_signatures))
+
+    def _find_base(self, image: model.GlanceImage
+                   ) -> tuple[bool, plan.BaseFacts | None]:
+        """Who verifies a signature reads the file that was signed, and does
+        not believe what is written beside a base."""
+        if (not self._config.image_base_cache
+                or image.disk_format not in plan.READABLE_FORMATS
+                or self._find_signature(image) is not None):
+            return False, None
+        return True, self._bases.find(image)
 
     def create(self, volume: model.VolumeSpec, image_id: str, *,
                report: progress.Progress | None = None,
@@ -112,6 +133,63 @@ class Images:
         decided, image, signature = self._plan_create(volume, image_id,
                                                       glance)
         checker = self._find_checker(image_id, signature, certificates)
+        if decided.leaves_base or decided.reason is plan.Reason.BASE_CACHED:
+            by_base = self._create_by_base(volume, decided, image, glance,
+                                           report or progress.Silent())
+            if by_base is not None:
+                return self._with_verdict(by_base, checker)
+            decided = plan.plan_create(facts.for_create(
+                self._config, self._cluster, glance, image_id,
+                volume.size_bytes))
+        return self._run_create(volume, decided, image, glance, report,
+                                checker)
+
+    def _create_by_base(self, volume: model.VolumeSpec, decided: plan.Plan,
+                        image: model.GlanceImage, glance: Glance,
+                        report: progress.Progress) -> Result | None:
+        """Clone the image's base, which is made where it is not there.
+
+        :returns: None where it cannot be: it is too large for the volume,
+            there is no room for it, or it went in that moment.
+        """
+        made = None
+        if decided.leaves_base:
+            made = self._bases.ensure(
+                image, lambda name: self._make_base(name, decided, image,
+                                                    glance, report), report)
+            decided = self._plan_create(volume, image.id, glance)[0]
+        if decided.reason is not plan.Reason.BASE_CACHED:
+            return None
+        try:
+            result = self._run_create(volume, decided, image, glance, report,
+                                      None)
+        except exception.NotCloneable as error:
+            LOG.info('The base of image %s is not used: %s', image.id, error)
+            return None
+        self._bases.note_use(image.id)
+        if made is None:
+            return result
+        return dataclasses.replace(
+            result, strategy=made.strategy, reason=made.reason,
+            sentence=made.sentence, attempts=made.attempts,
+            seconds=made.seconds + result.seconds,
+            bytes_moved=made.bytes_moved)
+
+    def _make_base(self, name: str, decided: plan.Plan,
+                   image: model.GlanceImage, glance: Glance,
+                   report: progress.Progress) -> Result:
+        """As large as the disk inside, whatever the volume's size is."""
+        virtual_gib = model.gib_for(image.virtual_size_bytes or 0)
+        size_bytes = max(virtual_gib, 1) * model.GIB
+        return self._run_create(
+            model.VolumeSpec(name), dataclasses.replace(
+                decided, size_bytes=size_bytes, is_size_fixed=False),
+            image, glance, report, None)
+
+    def _run_create(self, volume: model.VolumeSpec, decided: plan.Plan,
+                    image: model.GlanceImage, glance: Glance,
+                    report: progress.Progress | None,
+                    checker: signatures.Checker | None) -> Result:
         job = str(uuid.uuid4())
         arguments = create_from_image.get_arguments(
             decided, job=job, image=image, volume_name=volume.name,
@@ -121,7 +199,7 @@ class Images:
         result = self._with_verdict(engine.run(
             flow, arguments, job=job,
             connection=self._config.flow_connection), checker)
-        origin = f'glance:{image_id}'
+        origin = f'glance:{image.id}'
         if result.strategy == plan.Strategy.CLONE:
             origin = f'rbd:{decided.source}'
         return dataclasses.replace(result, lineage={

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding what nobody needs any more, with the proof that it is nobody's.
 
-Five kinds of things come to rest:
+Six kinds of things come to rest:
 
 * a volume of ours in the trash: it bears our own mark;
 * a Glance image that Glance deleted while it had clones: it is in the trash
@@ -10,6 +10,8 @@ Five kinds of things come to rest:
   of its rbd_image, where only removed snapshots are;
 * a clone of ours whose registration stayed pending: it bears our own mark,
   and Glance no longer has the image;
+* a base of the base cache: it bears our own mark, has no clones, and Glance
+  no longer has the image;
 * what the stock driver left, by its names: a volume ``NAME.deleted`` that
   has no clones any more, a snapshot ``CLONE.clone_snap`` without a clone.
 """
@@ -24,7 +26,7 @@ from collections.abc import Callable, Iterator
 from oslo_log import log as logging
 
 from volume_rbd import exception, opts
-from volume_rbd.ceph import lineage
+from volume_rbd.ceph import base, lineage
 from volume_rbd.ceph.interface import (
     Cluster,
     Image,
@@ -42,7 +44,8 @@ LOG = logging.getLogger(__name__)
 @dataclasses.dataclass(frozen=True)
 class Reclaimable:
     """:param what: 'trashed_volume', 'trashed_image', 'removed_snapshot',
-        'pending_clone', 'stock_deleted' or 'stock_snapshot'.
+        'pending_clone', 'unused_base', 'stock_deleted' or
+        'stock_snapshot'.
     :param name: the rbd_image's name, or ``name@snapshot``.
     :param why: why it is nobody's.
     """
@@ -55,6 +58,18 @@ class Reclaimable:
     age_s: float | None
     why: str
     snapshot_id: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """One that can be cloned.
+
+    :param name: of the rbd_image in the backend's own pool.
+    """
+
+    name: str
+    note: base.Note
+    has_clones: bool
 
 
 class Finder:
@@ -93,6 +108,34 @@ class Finder:
                 and mark.state == lineage.PENDING
                 and self.is_deleted_in_glance(name))
 
+    def find_bases(self) -> Iterator[Base]:
+        """One listing where there is none."""
+        pool = self._cluster.pool(self._config.pool)
+        for summary in pool.images():
+            if not summary.name.startswith(base.PREFIX):
+                continue
+            try:
+                with pool.open(summary.name, read_only=True) as image:
+                    note = base.find_note(image)
+                    if note is not None:
+                        yield Base(summary.name, note,
+                                   bool(image.children()))
+            except exception.ImageNotFound:
+                continue
+
+    def find_unused_bases(self) -> Iterator[Reclaimable]:
+        """Those of images that Glance no longer has."""
+        for found in self.find_bases():
+            if not found.has_clones and self.is_deleted_in_glance(
+                    found.note.image_id):
+                yield Reclaimable(
+                    what='unused_base', pool=self._config.pool,
+                    name=found.name, image_id=found.note.base_id,
+                    size_bytes=found.note.size_bytes,
+                    age_s=time.time() - found.note.used_at,
+                    why='the base of an image that Glance no longer has, '
+                        'and no clone needs it')
+
     # -- everything ----------------------------------------------------------
     def find(self) -> Iterator[Reclaimable]:
         """Opens every volume once."""
@@ -103,6 +146,7 @@ class Finder:
                     yield found
             if pool.name != self._config.pool:
                 yield from self._find_pending(pool)
+        yield from self.find_unused_bases()
         pool = self._cluster.pool(self._config.pool)
         for summary in pool.images():
             try:

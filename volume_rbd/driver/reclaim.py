@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from oslo_log import log as logging
 
 from volume_rbd import exception, opts
-from volume_rbd.ceph import lineage
+from volume_rbd.ceph import base, lineage
 from volume_rbd.ceph.interface import (
     Cluster,
     Image,
@@ -28,7 +28,7 @@ from volume_rbd.ceph.interface import (
 )
 from volume_rbd.driver import debris
 from volume_rbd.driver.background import Flattener, OnProgress, Worker
-from volume_rbd.driver.leftovers import Finder, Reclaimable
+from volume_rbd.driver.leftovers import Base, Finder, Reclaimable
 from volume_rbd.driver.sweeping import Sweeper
 from volume_rbd.glance.interface import Glance
 
@@ -42,6 +42,8 @@ _PURGED_WITHIN_S = 30.0
 # ourselves goes at once.
 _KEPT_AGAIN_S = 600.0
 _TRIED_AGAIN_S = 30.0
+# Glance is asked for the images of bases no more often.
+_BASES_AGAIN_S = 600.0
 # Ids whose removal has begun: without a header there is no mark left to read.
 _PURGING = 'volume_rbd.purging.'
 
@@ -71,6 +73,7 @@ class Reclaimer:
         self._flattener = flattener
         self._worker = Worker(_PURGES_AT_ONCE, 'purge')
         self._kept_until: dict[str, float] = {}
+        self._bases_due_at = 0.0
 
     # -- removing a volume ---------------------------------------------------
     def remove_volume(self, name: str, *, delay_s: int = 0,
@@ -172,6 +175,38 @@ class Reclaimer:
             raise
         self._pool.remove_metadata(_PURGING + image_id)
 
+    # -- bases ---------------------------------------------------------------
+    def find_bases(self) -> Iterator[Base]:
+        """Those that can be cloned, and whether they have clones."""
+        return self._finder.find_bases()
+
+    def remove_base(self, name: str) -> bool:
+        """Remove a base that has no clones.
+
+        :returns: whether it is out of sight.
+        """
+        def check(image: Image) -> None:
+            if (base.find_note(image) is None or image.children()
+                    or image.watchers()):
+                raise exception.ImageBusy(f'{name} is no unused base.')
+
+        try:
+            self.remove_volume(name, check=check)
+        except exception.ImageNotFound:
+            return True
+        except exception.ImageBusy as error:
+            LOG.info('Base %s stays: %s', name, error)
+            return False
+        return True
+
+    def _purge_bases(self) -> list[Reclaimable]:
+        now = time.monotonic()
+        if not self._config.image_base_cache or now < self._bases_due_at:
+            return []
+        self._bases_due_at = now + _BASES_AGAIN_S
+        return [item for item in self._finder.find_unused_bases()
+                if self.remove_base(item.name)]
+
     # -- and its ancestors ---------------------------------------------------
     def release(self, parent: ParentInfo | None) -> None:
         """A child of *parent* is gone: remove what that has set free."""
@@ -228,6 +263,11 @@ class Reclaimer:
                 with pool.open_by_id(item.image_id) as image:
                     return debris.drop_snapshot_of_a_clone(
                         image, item.snapshot_id)
+            if item.what == 'unused_base':
+                return (self._finder.is_deleted_in_glance(
+                    item.name.removeprefix(base.PREFIX))
+                    and self.remove_base(item.name)
+                    and self.purge_now(item.image_id))
             if item.what == 'pending_clone':
                 return self._reclaim_pending(pool, item)
             if item.what == 'stock_deleted':
@@ -288,10 +328,11 @@ class Reclaimer:
         self._flattener.resume_due()
         self._finish_removals()
         self._sweeper.sweep()
+        bases = self._purge_bases()
         due = list(self._find_due())
         futures = [self._submit(self._pool, item.image_id) for item in due]
         concurrent.futures.wait(futures, timeout=_PURGED_WITHIN_S)
-        return [item for item, future in zip(due, futures, strict=True)
+        return bases + [item for item, future in zip(due, futures, strict=True)
                 if future.done() and not future.cancelled()
                 and future.result()]
 

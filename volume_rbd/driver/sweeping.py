@@ -6,23 +6,27 @@ held open by whoever is at work with it. What nobody has open, twice in
 succession, is nobody's: no operation lets go of one for as long as the time
 between two looks. Those that repeat an operation under the same name remove
 it at once; but Cinder never uses a volume's id again.
+
+What is to become a base is not held open itself: who makes it holds
+``volume_rbd.making-ID``. Where that is not there, it is nobody's either.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Set
 
 from oslo_log import log as logging
 
 from volume_rbd import exception
-from volume_rbd.ceph import lineage
+from volume_rbd.ceph import base, lineage
 from volume_rbd.ceph.interface import Image, Pool
 from volume_rbd.driver import debris
 
 LOG = logging.getLogger(__name__)
 
 _PREFIXES = tuple(f'{debris.OWN_PREFIX}{kind}-'
-                  for kind in ('stage', 'migrate'))
+                  for kind in ('stage', 'migrate', 'making', 'base'))
 # Between download and conversion nobody has a stage open, for moments.
 _APART_S = 20.0
 
@@ -41,13 +45,15 @@ class Sweeper:
         """
         now = time.monotonic()
         seen, gone = {}, []
-        for summary in self._pool.images():
+        here = self._pool.images()
+        names = {summary.name for summary in here}
+        for summary in here:
             if not summary.name.startswith(_PREFIXES):
                 continue
             try:
                 # For reading: nobody is to meet a watch of ours.
                 with self._pool.open(summary.name, read_only=True) as image:
-                    if not _is_left(image):
+                    if not _is_left(image, names):
                         continue
                 seen[summary.id] = self._seen.get(summary.id, now)
                 if now - seen[summary.id] < _APART_S:
@@ -67,8 +73,14 @@ class Sweeper:
         return gone
 
 
-def _is_left(image: Image) -> bool:
+def _is_left(image: Image, names: Set[str]) -> bool:
+    """:param names: of all that is in the pool."""
     mark = lineage.get_lineage(image)
+    if image.spec.name.startswith(base.PREFIX):
+        image_id = image.spec.name.removeprefix(base.PREFIX)
+        return (base.making_name(image_id) not in names
+                and (mark is None or mark.kind == lineage.VOLUME)
+                and not image.children() and not image.watchers())
     # Without a mark: killed before it was written.
     return not image.watchers() and (
         mark is None or mark.state == lineage.PENDING)

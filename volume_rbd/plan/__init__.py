@@ -9,6 +9,7 @@ feeds the log, the result and ``volume-rbd plan``.
 
 from volume_rbd.plan.create import (
     READABLE_FORMATS,
+    BaseFacts,
     CreateFacts,
     LocationFacts,
     check_image_usable,
@@ -41,6 +42,7 @@ __all__ = [
     'READABLE_FORMATS',
     'SENTENCES',
     'WRITABLE_FORMATS',
+    'BaseFacts',
     'Choice',
     'CreateFacts',
     'LocationFacts',

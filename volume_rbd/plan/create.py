@@ -45,9 +45,22 @@ class LocationFacts:
 
 
 @dataclasses.dataclass(frozen=True)
+class BaseFacts:
+    """The raw base of the image: it can be cloned, and is of this image.
+
+    :param size_bytes: of the disk inside, rounded up to whole GiB.
+    """
+
+    source: model.SnapSpec
+    size_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
 class CreateFacts:
     """:param size_bytes: what was asked for; None: what the image needs.
     :param may_convert: image_conversion_disable is off.
+    :param may_leave_base: the base cache is on, and this image may use it.
+    :param base: what the base cache has of it.
     """
 
     image: model.GlanceImage
@@ -57,6 +70,8 @@ class CreateFacts:
     flatten_wanted: bool = False
     max_volume_bytes: int | None = None
     may_convert: bool = True
+    may_leave_base: bool = False
+    base: BaseFacts | None = None
     built: frozenset[Strategy] = BUILT
 
 
@@ -163,12 +178,37 @@ def plan_create(facts: CreateFacts) -> Plan:
     if Strategy.CONVERT in wanted:
         if not facts.may_convert:
             raise refuse_conversion(plan.operation)
+        if _may_share_base(facts):
+            if facts.base is not None and _fits(facts.base, plan):
+                return _clone_base(facts, facts.base, plan)
+            plan = dataclasses.replace(plan, leaves_base=facts.base is None)
         if source is not None and source.size_bytes % _SECTOR_BYTES:
             # qemu's rbd driver ends with an assertion there (tried: 7.2).
             spec = None
         plan = dataclasses.replace(plan, source=spec)
     return settle(plan, reason, _location_detail(facts, reason), wanted,
                   facts.built)
+
+
+def _may_share_base(facts: CreateFacts) -> bool:
+    """A base has no ancestors, so a clone of it has one."""
+    return (facts.may_leave_base and not facts.flatten_wanted
+            and facts.max_clone_depth >= 1
+            and Strategy.CLONE in facts.built)
+
+
+def _fits(base: BaseFacts, plan: Plan) -> bool:
+    """It is rounded up: a volume that is too small for the base may be large
+    enough for the disk."""
+    return not plan.is_size_fixed or plan.size_bytes >= base.size_bytes
+
+
+def _clone_base(facts: CreateFacts, base: BaseFacts, plan: Plan) -> Plan:
+    size = max(plan.size_bytes, base.size_bytes)
+    check_quota(size, facts.max_volume_bytes)
+    return dataclasses.replace(
+        plan, source=base.source, size_bytes=size,
+        choices=(Choice(Strategy.CLONE, Reason.BASE_CACHED),))
 
 
 def _first_cloneable(places: Sequence[LocationFacts]

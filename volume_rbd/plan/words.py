@@ -34,6 +34,7 @@ class Reason(enum.StrEnum):
 
     # why a clone is right
     SAME_CLUSTER = 'same_cluster'
+    BASE_CACHED = 'base_cached'
     # about the image (create)
     NOT_RAW = 'not_raw'
     NOT_BARE = 'not_bare'
@@ -77,6 +78,8 @@ class Reason(enum.StrEnum):
 SENTENCES: Mapping[Reason, str] = {
     Reason.SAME_CLUSTER:
         'Image and volume share one Ceph cluster, so the data is shared.',
+    Reason.BASE_CACHED:
+        'The image was converted before, and its raw base is shared.',
     Reason.NOT_RAW:
         'The disk format is not raw, so its bytes are not those of a disk.',
     Reason.NOT_BARE:
@@ -178,6 +181,8 @@ class Plan:
         where the image's bytes come through Glance.
     :param is_size_fixed: False: *size_bytes* is the least, and the volume
         grows to what the disk inside of the image turns out to need.
+    :param leaves_base: what is converted becomes a base, and the volume a
+        clone of that.
     :param store: where an upload goes; None: Glance decides.
     :param size_bytes: of the volume that will be made, or of the image.
     """
@@ -189,6 +194,7 @@ class Plan:
     store: model.StoreInfo | None = None
     size_bytes: int = 0
     is_size_fixed: bool = True
+    leaves_base: bool = False
 
     @property
     def strategy(self) -> Strategy:

@@ -38,9 +38,11 @@ _GOOD = plan.LocationFacts(
 
 def _create(reason: Reason, when: str, *, image: model.GlanceImage = _IMAGE,
             places: tuple[plan.LocationFacts, ...] = (_GOOD,),
-            wanted: bool = False, depth: int = 5) -> Row:
+            wanted: bool = False, depth: int = 5,
+            base: plan.BaseFacts | None = None) -> Row:
     facts = plan.CreateFacts(image=image, locations=places,
                              flatten_wanted=wanted, max_clone_depth=depth,
+                             may_leave_base=base is not None, base=base,
                              built=ALL)
     return Row(when, reason, lambda: plan.plan_create(facts))
 
@@ -57,6 +59,10 @@ def _bad(reason: Reason, when: str) -> Row:
 def create_rows() -> Iterator[Row]:
     yield _create(Reason.NOT_BARE, 'container_format is not ``bare``',
                   image=_image(container_format='ova'))
+    yield _create(Reason.BASE_CACHED, 'disk_format is one that can be read, '
+                  'and ``image_base_cache`` has its base',
+                  image=_image(disk_format='qcow2'), base=plan.BaseFacts(
+                      model.SnapSpec('volumes', 'b', 'base'), model.GIB))
     yield _create(Reason.NOT_RAW, 'disk_format is one that can be read '
                   '(qcow2, vmdk, vhd, vhdx, vdi, iso, ploop)',
                   image=_image(disk_format='qcow2'))
