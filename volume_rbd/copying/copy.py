@@ -75,7 +75,9 @@ class _Copy:
                  write_zeroes: Callable[[int, int], Completion] | None = None
                  ) -> None:
         """:param write_zeroes: None where all is zeros already."""
-        most = inbound.operations_within_memory(operations, CHUNK_BYTES)
+        # The reads and the writes share the memory (tried: with twice as much
+        # in flight a copy took 156 MiB instead of 108 and was not faster).
+        most = inbound.operations_within_memory(operations, 2 * CHUNK_BYTES)
         self._source = source
         self._report = report
         self._feeder = feeder

@@ -91,7 +91,7 @@ def test_no_more_is_in_flight_than_allowed(operations: int) -> None:
     made = MemoryDisk(20 * CHUNK)
     copy.into_empty(source, made, operations=operations,
                     report=progress.Silent())
-    most = min(operations, inbound.MAX_BYTES_IN_FLIGHT // CHUNK)
+    most = min(operations, inbound.MAX_BYTES_IN_FLIGHT // CHUNK // 2)
     assert source.most_in_flight <= most
     assert made.most_in_flight <= most
 
