@@ -276,7 +276,11 @@ def test_a_call_that_fails_leaves_all_or_nothing(
                          exception.ClusterUnavailable('lost'))
         try:
             with world.driver() as driver:
-                MAKERS[name](driver)
+                try:
+                    MAKERS[name](driver)
+                finally:
+                    # What was made goes by way of the trash.
+                    driver.reclaimer.wait()
         except exception.ClusterUnavailable:
             if _with_unprotected_snapshot(world).state() != before:
                 wrong.append(f'{number} {method}: {world.disks("volumes")} '
