@@ -11,6 +11,7 @@ import os
 import pwd
 import shutil
 import socket
+from pathlib import Path
 
 from volume_rbd.sandbox import command, files, packages
 from volume_rbd.sandbox.layout import Layout
@@ -42,6 +43,10 @@ class MariaDB:
     @property
     def _data(self) -> str:
         return str(self._layout.mariadb / 'data')
+
+    @property
+    def _temporary(self) -> Path:
+        return self._layout.mariadb / 'tmp'
 
     @property
     def _config(self) -> str:
@@ -82,11 +87,12 @@ class MariaDB:
 
     def _make(self) -> None:
         shutil.rmtree(self._layout.mariadb, ignore_errors=True)
-        files.make_private_folders([self._layout.mariadb])
+        files.make_private_folders([self._layout.mariadb, self._temporary])
         user = pwd.getpwuid(os.getuid()).pw_name
         command.run(
             [packages.get_program('mariadb-install-db'), '--no-defaults',
-             f'--user={user}', f'--datadir={self._data}', '--skip-test-db',
+             f'--user={user}', f'--datadir={self._data}',
+             f'--tmpdir={self._temporary}', '--skip-test-db',
              '--auth-root-authentication-method=socket',
              f'--auth-root-socket-user={user}'],
             timeout_s=_START_TIMEOUT_S,
@@ -98,6 +104,8 @@ class MariaDB:
         return files.render_ini({'mysqld': {
             'user': pwd.getpwuid(os.getuid()).pw_name,
             'datadir': self._data,
+            # Two servers that start at once take each other's names in /tmp.
+            'tmpdir': self._temporary,
             'socket': self._layout.socket('mariadb'),
             'pid-file': self._layout.run / 'mariadb.pid',
             'log-error': self._layout.log('mariadb'),
