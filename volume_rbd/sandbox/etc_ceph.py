@@ -10,22 +10,28 @@ from __future__ import annotations
 from pathlib import Path
 
 from volume_rbd import exception
-from volume_rbd.sandbox import files
+from volume_rbd.sandbox import files, process
 from volume_rbd.sandbox.layout import Layout
+from volume_rbd.sandbox.state import find_state
 
 FOLDER = Path('/etc/ceph')
 USERS = ('cinder', 'hypervisor')
+_MARK = '# volume-rbd sandbox '
 
 
 def install(layout: Layout, folder: Path = FOLDER) -> None:
     """Put the sandbox's keyrings there.
+
+    What a sandbox left that was killed before it could clean up is
+    replaced: its first line names the sandbox, which no longer runs.
 
     :raises SandboxError: a keyring that is not of this sandbox is there
         already, or the folder cannot be written.
     """
     keyrings = _find_keyrings(layout)
     for name, content in keyrings.items():
-        if _read(folder / name) not in (None, content):
+        found = _read(folder / name)
+        if found not in (None, content) and not _is_forsaken(found):
             raise exception.SandboxError(
                 f'{folder / name} is not of this sandbox.',
                 remedy='Take it away if nothing needs it, or leave '
@@ -56,14 +62,26 @@ def remove(layout: Layout, folder: Path = FOLDER) -> None:
 
 
 def _find_keyrings(layout: Layout) -> dict[str, str]:
-    """File name -> content; a random key inside tells whose it is."""
+    """File name -> content; the first line tells whose it is."""
     found = {}
     for user in USERS:
         name = f'ceph.client.{user}.keyring'
         content = _read(layout.ceph / name)
         if content is not None:
-            found[name] = content
+            found[name] = f'{_MARK}{layout.folder}\n{content}'
     return found
+
+
+def _is_forsaken(content: str) -> bool:
+    mark, *_ = content.splitlines() or ['']
+    if not mark.startswith(_MARK):
+        return False
+    try:
+        state = find_state(Path(mark.removeprefix(_MARK)))
+    except exception.SandboxError:
+        return False
+    monitor = state.processes.get('mon') if state else None
+    return monitor is None or not process.is_alive(monitor)
 
 
 def _read(path: Path) -> str | None:
