@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``make bench``: all cases in one run on a sandbox of its own.
 
-Writes doc/source/benchmarks/main-bench.json and cinder-bench.json, and their
-plots. Figures are those of the machine it ran on; the ratios are what counts.
+Writes main-bench.json, cinder-bench.json and data-bench.json in
+doc/source/benchmarks, and their plots. Figures are those of the machine it
+ran on; the ratios are what counts.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import pathlib
 import sys
 import tempfile
 
-from tests.benchmark import cases, cinder_cases, plots
+from tests.benchmark import cases, cinder_cases, data_cases, plots
 from volume_rbd.sandbox import Options, Sandbox
 
+SUITES = {'main': cases.Bench, 'cinder': cinder_cases.CinderBench,
+          'data': data_cases.DataBench}
 TARGET = pathlib.Path(__file__).parents[2] / 'doc/source/benchmarks'
 
 
@@ -23,19 +26,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--folder', type=pathlib.Path, default=TARGET)
-    parser.add_argument('--suite', choices=('main', 'cinder'),
+    parser.add_argument('--suite', choices=SUITES,
                         help='one of them only')
     parser.add_argument('--only', metavar='CASE',
                         help='measure one case anew, keep the others')
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    for suite in ('main', 'cinder'):
+    for suite in SUITES:
         if arguments.suite in (None, suite):
             _measure(suite, arguments)
 
 
 def _measure(suite: str, arguments: argparse.Namespace) -> None:
-    with_cinder = suite == 'cinder'
+    with_cinder = suite != 'main'
     options = Options(secure_hash=False, cinder=with_cinder,
                       # The stock driver does not upload without.
                       etc_ceph=with_cinder)
@@ -43,17 +46,13 @@ def _measure(suite: str, arguments: argparse.Namespace) -> None:
             Sandbox('bench', base, options=options,
                     report=lambda line: print(line, file=sys.stderr)
                     ) as sandbox:
-        bench = (cinder_cases.CinderBench if with_cinder else cases.Bench)
-        report = bench(sandbox, arguments.rounds).run(arguments.only)
+        report = SUITES[suite](sandbox, arguments.rounds).run(arguments.only)
     report['machine'] = cases.describe_machine()
     path = arguments.folder / f'{suite}-bench.json'
     if arguments.only and path.exists():
         report = json.loads(path.read_text()) | report
     path.write_text(json.dumps(report, indent=2) + '\n')
-    if with_cinder and not plots.CINDER_PANELS.keys() & report.keys():
-        return
-    draw = plots.draw_cinder if with_cinder else plots.draw
-    draw(report, arguments.folder / f'{suite}-bench.png')
+    plots.draw(suite, report, arguments.folder / f'{suite}-bench.png')
 
 
 if __name__ == '__main__':

@@ -9,40 +9,19 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-import os
 import pathlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from cinderclient import exceptions
-
 from tests.benchmark.heart import Heart, socket_of
-from tests.e2e.cinder import CinderAPI
-from tests.functional.api import GlanceAPI
-from volume_rbd import model, opts
-from volume_rbd.ceph import connection
-from volume_rbd.sandbox import Sandbox
-
-_POLL_S = 0.05
-_TIMEOUT_S = 900.0
-POOLS = {'stock': 'volumes-stock', 'off': 'volumes-off', 'on': 'volumes'}
-BACKENDS = ('stock', 'on')
+from tests.benchmark.service import BACKENDS, Service
 
 
-class CinderBench:
-    """:param rounds: how often each thing is timed."""
-
-    def __init__(self, sandbox: Sandbox, rounds: int) -> None:
-        self.sandbox = sandbox
-        self.rounds = rounds
-        member = sandbox.env('member')
-        self.cinder = CinderAPI(member)
-        self.glance = GlanceAPI(member)
-        self.cluster = connection.connect(opts.ClusterConfig(
-            user='cinder', ceph_conf=member['CEPH_CONF']))
+class CinderBench(Service):
+    """Uploads, everyday operations, deletes, many at once."""
 
     def run(self, only: str | None = None) -> dict[str, Any]:
         """:param only: the name of a single case."""
@@ -62,10 +41,10 @@ class CinderBench:
         """The table of the seed: request until active, by size, full."""
         found: dict[str, dict[str, float]] = {}
         for size_gib in (2, 3, 5):
-            volumes = {backend: self._make_full(backend, size_gib)
+            volumes = {backend: self.make_full(backend, size_gib)
                        for backend in BACKENDS}
-            times = self._in_turns(
-                lambda backend, volumes=volumes: self._upload(
+            times = self.in_turns(
+                lambda backend, volumes=volumes: self.upload(
                     volumes[backend]), max(1, self.rounds // 2))
             self.cinder.delete(*volumes.values())
             found[f'{size_gib} GiB'] = {
@@ -77,14 +56,14 @@ class CinderBench:
 
     def cinder_rows(self) -> dict[str, Any]:
         """Not slower than the stock driver in any row."""
-        image = self._make_image()
-        sources = {backend: self._make_full(backend, 1)
+        image = self.make_image()
+        sources = {backend: self.make_full(backend, 1)
                    for backend in BACKENDS}
         ways: dict[str, Callable[[str], str]] = {
-            'create': lambda backend: self._create(backend),
-            'create from image': lambda backend: self._create(
+            'create': lambda backend: self.create(backend),
+            'create from image': lambda backend: self.create(
                 backend, imageRef=image),
-            'clone': lambda backend: self._create(
+            'clone': lambda backend: self.create(
                 backend, source_volid=sources[backend])}
         rows: dict[str, dict[str, float]] = {}
         made: dict[str, list[str]] = {backend: [] for backend in BACKENDS}
@@ -93,11 +72,11 @@ class CinderBench:
                 started = time.monotonic()
                 made[backend].append(make(backend))
                 return time.monotonic() - started
-            rows[name] = self._in_turns(run, self.rounds)
-        rows['snapshot'] = self._in_turns(
-            lambda backend: self._snapshot(sources[backend]), self.rounds)
-        rows['delete'] = self._in_turns(
-            lambda backend: self._timed_delete(made[backend].pop()),
+            rows[name] = self.in_turns(run, self.rounds)
+        rows['snapshot'] = self.in_turns(
+            lambda backend: self.snapshot(sources[backend]), self.rounds)
+        rows['delete'] = self.in_turns(
+            lambda backend: self.timed_delete(made[backend].pop()),
             self.rounds)
         for backend in BACKENDS:
             self.cinder.delete(*made[backend])
@@ -113,26 +92,26 @@ class CinderBench:
         found: dict[str, dict[str, float]] = {}
         for name, size_gib, filled_gib in (('10 GiB full', 10, 10),
                                            ('1 TiB sparse', 1024, 1)):
-            found[name] = self._in_turns(
+            found[name] = self.in_turns(
                 lambda backend, size=size_gib, filled=filled_gib:
-                    self._timed_delete(self._make_full(
+                    self.timed_delete(self.make_full(
                         backend, size, filled)), 1)
             time.sleep(5)
         return {'seconds': found, 'target': 'on: under 1'}
 
     def cinder_at_once(self) -> dict[str, Any]:
         """Twenty creates from one image, twenty uploads by clone."""
-        image = self._make_image()
-        creates = self._in_turns(
-            lambda backend: self._twenty(lambda: self._create(
+        image = self.make_image()
+        creates = self.in_turns(
+            lambda backend: self.twenty(lambda: self.create(
                 backend, imageRef=image)), max(1, self.rounds // 2))
         self.glance.delete(image)
-        volumes = [self._make_full('on', 1, 0) for _ in range(20)]
+        volumes = [self.make_full('on', 1, 0) for _ in range(20)]
         one, many = [], []
         for _ in range(max(1, self.rounds // 2)):
-            one.append(self._upload(volumes[0]))
-            many.append(self._timed_together(
-                [lambda volume=volume: self._upload(volume)
+            one.append(self.upload(volumes[0]))
+            many.append(self.timed_together(
+                [lambda volume=volume: self.upload(volume)
                  for volume in volumes]))
         self.cinder.delete(*volumes)
         return {'twenty_creates_seconds': creates,
@@ -148,17 +127,17 @@ class CinderBench:
         folder = pathlib.Path(self.sandbox.folder)
         self.sandbox.configure_cinder({'DEFAULT': {
             'backdoor_socket': str(folder / 'backdoor-{pid}.sock')}})
-        volumes = [self._make_full('off', 4) for _ in range(4)]
+        volumes = [self.make_full('off', 4) for _ in range(4)]
         idle = statistics.median(
-            self._timed_create('on') for _ in range(5))
+            self.timed_create('on') for _ in range(5))
         with Heart(socket_of(folder, 'off')) as heart, \
                 concurrent.futures.ThreadPoolExecutor(4) as pool:
-            uploads = [pool.submit(self._upload, volume)
+            uploads = [pool.submit(self.upload, volume)
                        for volume in volumes]
             time.sleep(2)
             busy = []
             while not any(upload.done() for upload in uploads):
-                busy.append(self._timed_create('on'))
+                busy.append(self.timed_create('on'))
             for upload in uploads:
                 upload.result()
         self.cinder.delete(*volumes)
@@ -170,92 +149,3 @@ class CinderBench:
                 'creates': len(busy),
                 'ratio': round(statistics.median(busy) / idle, 2),
                 'target': 'gap at most 0.5, ratio at most 1.5'}
-
-    # -- helpers -------------------------------------------------------------
-    def _in_turns(self, run: Callable[[str], float], rounds: int
-                  ) -> dict[str, float]:
-        times: dict[str, list[float]] = {backend: [] for backend in BACKENDS}
-        for _ in range(rounds):
-            for backend in BACKENDS:
-                times[backend].append(run(backend))
-        return {backend: round(statistics.median(found), 2)
-                for backend, found in times.items()}
-
-    def _create(self, backend: str, size_gib: int = 1, **fields: Any) -> str:
-        volume = self.cinder.client.volumes.create(
-            size_gib, volume_type=backend, **fields)
-        self._wait(lambda: self.cinder.status(volume.id), 'available')
-        return str(volume.id)
-
-    def _timed_create(self, backend: str) -> float:
-        started = time.monotonic()
-        volume = self._create(backend)
-        seconds = time.monotonic() - started
-        self.cinder.delete(volume)
-        return seconds
-
-    def _make_full(self, backend: str, size_gib: int,
-                   filled_gib: int | None = None) -> str:
-        volume = self._create(backend, size_gib)
-        filled = size_gib if filled_gib is None else filled_gib
-        block = os.urandom(4 * model.MIB)
-        pool = self.cluster.pool(POOLS[backend])
-        with pool.open(f'volume-{volume}') as image:
-            for offset in range(0, filled * model.GIB, len(block)):
-                image.write(block, offset)
-            image.flush()
-        return volume
-
-    def _make_image(self) -> str:
-        return self.glance.make(os.urandom(256 * model.MIB), 'rbd')
-
-    def _upload(self, volume: str) -> float:
-        started = time.monotonic()
-        image = self.cinder.upload(volume)
-        self._wait(lambda: self.glance.status(image), 'active')
-        seconds = time.monotonic() - started
-        self._wait(lambda: self.cinder.status(volume), 'available')
-        self.glance.delete(image)
-        return seconds
-
-    def _snapshot(self, volume: str) -> float:
-        started = time.monotonic()
-        snapshot = self.cinder.create_snapshot(volume)
-        seconds = time.monotonic() - started
-        self.cinder.delete_snapshot(snapshot)
-        return seconds
-
-    def _timed_delete(self, volume: str) -> float:
-        started = time.monotonic()
-        self.cinder.client.volumes.delete(volume)
-        self._wait(lambda: self._status_or_gone(volume), None)
-        return time.monotonic() - started
-
-    def _status_or_gone(self, volume: str) -> str | None:
-        try:
-            return str(self.cinder.client.volumes.get(volume).status)
-        except exceptions.NotFound:
-            return None
-
-    def _twenty(self, make: Callable[[], str]) -> float:
-        volumes: list[str] = []
-        seconds = self._timed_together(
-            [lambda: volumes.append(make())] * 20)
-        self.cinder.delete(*volumes)
-        return seconds
-
-    def _timed_together(self, works: Sequence[Callable[[], object]]
-                        ) -> float:
-        with concurrent.futures.ThreadPoolExecutor(len(works)) as pool:
-            started = time.monotonic()
-            for future in [pool.submit(work) for work in works]:
-                future.result()
-            return time.monotonic() - started
-
-    def _wait(self, get: Callable[[], str | None], wanted: str | None
-              ) -> None:
-        deadline = time.monotonic() + _TIMEOUT_S
-        while (found := get()) != wanted:
-            assert time.monotonic() < deadline, f'{found}, not {wanted}'
-            assert not (found or '').startswith('error'), found
-            time.sleep(_POLL_S)

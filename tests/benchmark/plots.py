@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures as a picture."""
+"""The figures as pictures."""
 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -13,71 +14,106 @@ mpl.use('Agg')
 from matplotlib import pyplot as plt
 
 OURS = '#2a6f97'
+OURS_TOO = '#89c2d9'
 FLOOR = '#bcbcbc'
 
-
-def draw(report: dict[str, Any], path: pathlib.Path) -> None:
-    figure, (left, middle, right) = plt.subplots(
-        1, 3, figsize=(11, 3.6), layout='constrained')
-    upload = report['clone_upload']
-    _pairs(left, 'Upload by clone, by size', upload['seconds'],
-           upload['floor_seconds'], 'bare calls')
-    create = report['clone_create']
-    many = report['at_once']
-    _pairs(middle, 'Create by clone; uploads at once',
-           {'create': create['flow_seconds'], '1 upload': many['one_seconds'],
-            '20 uploads': many['twenty_seconds']},
-           {'create': create['floor_seconds'],
-            '20 uploads': many['floor_of_twenty_seconds']}, 'bare calls')
-    chunked = report['chunked_upload']
-    right.bar(['driver', 'from memory'],
-              [chunked['mib_per_second'],
-               chunked['from_memory_mib_per_second']], color=[OURS, FLOOR])
-    right.set_title('Upload through Glance, 4 GiB full')
-    right.set_ylabel('MiB/s')
-    for axes in (left, middle, right):
-        axes.spines[['top', 'right']].set_visible(False)
-    figure.savefig(path, dpi=110)
+# Panel: title -> bars by row, and their labels.
+Rows = Mapping[str, Mapping[str, float]]
 
 
-#: case -> title
-CINDER_PANELS = {'cinder_upload': 'Upload to image, full volume',
-                 'cinder_rows': 'Everyday operations',
-                 'cinder_delete': 'Delete returns'}
-
-
-def draw_cinder(report: dict[str, Any], path: pathlib.Path) -> None:
-    """What was measured, a panel for each."""
-    tables = {name: title for name, title in CINDER_PANELS.items()
-              if name in report}
+def draw(suite: str, report: dict[str, Any], path: pathlib.Path) -> None:
+    """A panel for each of the suite's cases that was measured."""
+    panels = {'main': _main, 'cinder': _cinder, 'data': _data}[suite](report)
+    if not panels:
+        return
     figure, axes = plt.subplots(
-        1, len(tables), figsize=(4 * len(tables), 3.8), squeeze=False,
+        1, len(panels), figsize=(4 * len(panels), 3.8), squeeze=False,
         layout='constrained')
-    for place, (case, title) in zip(axes[0], tables.items(), strict=True):
-        rows = report[case]['seconds']
-        _pairs(place, title, {name: row['on'] for name, row in rows.items()},
-               {name: row['stock'] for name, row in rows.items()},
-               'stock driver')
-        place.tick_params(axis='x', labelsize=8)
-        place.spines[['top', 'right']].set_visible(False)
+    for place, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        _bars(place, title, rows)
     figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
-def _pairs(axes: Any, title: str, ours: dict[str, float],
-           floor: dict[str, float], floor_label: str) -> None:
-    names = list(ours)
-    places = range(len(names))
-    axes.bar([place - 0.2 for place in places], list(ours.values()), 0.38,
-             color=OURS, label='driver')
-    axes.bar([place + 0.2 for place in places],
-             [floor.get(name, 0) for name in names], 0.38, color=FLOOR,
-             label=floor_label)
-    axes.set_xticks(list(places),
-                    [name.replace(' GiB ', ' GiB\n').replace(
-                        ' TiB ', ' TiB\n').replace(
-                        'create from', 'create\nfrom') for name in names])
+def _main(report: dict[str, Any]) -> dict[str, Rows]:
+    if not {'clone_upload', 'clone_create', 'at_once',
+            'chunked_upload'} <= report.keys():
+        return {}
+    upload, create = report['clone_upload'], report['clone_create']
+    many, chunked = report['at_once'], report['chunked_upload']
+    return {
+        'Upload by clone, by size': {
+            size: {'driver': seconds,
+                   'bare calls': upload['floor_seconds'][size]}
+            for size, seconds in upload['seconds'].items()},
+        'Create by clone; uploads at once': {
+            'create': {'driver': create['flow_seconds'],
+                       'bare calls': create['floor_seconds']},
+            '1 upload': {'driver': many['one_seconds']},
+            '20 uploads': {'driver': many['twenty_seconds'],
+                           'bare calls': many['floor_of_twenty_seconds']}},
+        'Upload through Glance': {
+            '4 GiB full': {'driver': chunked['seconds'],
+                           'from memory': chunked['from_memory_seconds']}}}
+
+
+def _cinder(report: dict[str, Any]) -> dict[str, Rows]:
+    titles = {'cinder_upload': 'Upload to image, full volume',
+              'cinder_rows': 'Everyday operations',
+              'cinder_delete': 'Delete returns'}
+    return {title: {
+        name: {'driver': row['on'], 'stock driver': row['stock']}
+        for name, row in report[case]['seconds'].items()}
+        for case, title in titles.items() if case in report}
+
+
+def _data(report: dict[str, Any]) -> dict[str, Rows]:
+    panels: dict[str, Rows] = {}
+    if found := report.get('data_uploads'):
+        panels['Raw upload through Cinder'] = {
+            name: {'copy': row['copy'], 'through Glance': row['glance'],
+                   'stock driver': row['stock']}
+            for name, row in found['seconds'].items()}
+    if found := report.get('data_qcow2'):
+        through, bare = found['through_cinder_seconds'], found['bare_seconds']
+        panels['Create from qcow2'] = {
+            'through Cinder': {'driver': through['on'],
+                               'stock driver': through['stock']},
+            'bare': {'driver': bare['driver'],
+                     'qemu-img': bare['qemu-img']}}
+    if found := report.get('data_copies'):
+        panels['Pool to pool'] = {
+            name: {'driver': row['engine'],
+                   'rbd deep cp': row['rbd deep cp']}
+            for name, row in found['seconds'].items()}
+    if found := report.get('data_streams'):
+        panels['Through Glance, 4 GiB full'] = found['seconds']
+    return panels
+
+
+def _bars(axes: Any, title: str, rows: Rows) -> None:
+    labels = list(dict.fromkeys(
+        label for row in rows.values() for label in row))
+    ours = [OURS, OURS_TOO][:len(labels) - 1]
+    width = 0.8 / len(labels)
+    for number, (label, colour) in enumerate(
+            zip(labels, [*ours, FLOOR], strict=True)):
+        shown = [(place, row[label])
+                 for place, row in enumerate(rows.values()) if label in row]
+        axes.bar([place + (number - (len(labels) - 1) / 2) * width
+                  for place, _ in shown], [value for _, value in shown],
+                 width * 0.95, color=colour, label=label)
+    axes.set_xticks(range(len(rows)), [_wrapped(name) for name in rows])
+    axes.tick_params(axis='x', labelsize=8)
     axes.set_title(title)
     axes.set_ylabel('seconds')
-    axes.margins(y=0.25)
+    axes.margins(y=0.3)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, loc='upper left', ncols=2)
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.legend(frameon=False, loc='upper left', ncols=2, fontsize=8)
+
+
+def _wrapped(name: str) -> str:
+    for words in (' GiB ', ' TiB ', 'create from '):
+        name = name.replace(words, words[:-1] + '\n')
+    return name

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import requests
 
@@ -63,8 +63,8 @@ class GlanceAPI:
                   'container_format': 'bare', **fields}
         return str(self._do('POST', '/images', json=record).json()['id'])
 
-    def upload(self, image_id: str, data: bytes, store: str | None = None
-               ) -> None:
+    def upload(self, image_id: str, data: bytes | IO[bytes],
+               store: str | None = None) -> None:
         headers = {'Content-Type': 'application/octet-stream'}
         if store:
             headers['x-image-meta-store'] = store
