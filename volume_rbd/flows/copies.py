@@ -175,6 +175,7 @@ def wait_until_left(pool: Pool, name: str, kind: str,
     :raises ImageBusy: somebody is at work with it.
     """
     deadline = time.monotonic() + _LET_GO_TIMEOUT_S
+    is_told = False
     while True:
         report.check()
         try:
@@ -192,6 +193,9 @@ def wait_until_left(pool: Pool, name: str, kind: str,
             return found
         if time.monotonic() > deadline:
             raise _busy(pool, name, watchers)
+        if not is_told:
+            LOG.info('Waiting until nobody has %s/%s open', pool.name, name)
+            is_told = True
         time.sleep(_PAUSE_S)
 
 

@@ -214,8 +214,8 @@ def _clone_base(facts: CreateFacts, base: BaseFacts, plan: Plan) -> Plan:
         choices=(Choice(Strategy.CLONE, Reason.BASE_CACHED),))
 
 
-def _find_source(places: Sequence[LocationFacts]
-                     ) -> LocationFacts | None:
+def _find_source(places: Sequence[LocationFacts]) -> LocationFacts | None:
+    """What is read where it lies: the shallowest that can be."""
     good = [place for place in places if place.problem is None]
     return min(good, key=lambda place: place.depth) if good else None
 
