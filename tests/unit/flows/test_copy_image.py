@@ -513,6 +513,14 @@ def test_of_two_that_would_go_on_at_once_neither_harms_the_other() -> None:
         raise AssertionError('it was opened')
     assert not undone
     disk.watchers.clear()
+    with world.volumes.open(checks.NEW) as volume:
+        lineage.set_state(volume, lineage.COMPLETE)
+    with pytest.raises(exception.ImageBusy), copies.filling(
+            target, CHUNK_BYTES, task.or_undo(lambda: undone.append(1))):
+        raise AssertionError('the other one has finished it')
+    assert not undone
+    with world.volumes.open(checks.NEW) as volume:
+        lineage.set_state(volume, lineage.PENDING)
     with pytest.raises(ValueError, match='x'), copies.filling(
             target, CHUNK_BYTES, task.or_undo(lambda: undone.append(2))):
         raise ValueError('x')
