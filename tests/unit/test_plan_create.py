@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.unit.plan_facts import (
-    ALL_STRATEGIES,
     BASE,
     FSID,
     GIB,
     IMAGE_ID,
     OTHER_FSID,
+    WITHOUT_COPY,
     create_facts,
     place,
     url,
@@ -36,15 +36,17 @@ def test_an_image_in_the_same_cluster_is_cloned() -> None:
     assert decided.operation is plan.Operation.CREATE_FROM_IMAGE
 
 
-def test_a_clone_that_cannot_be_made_is_followed_by_a_download() -> None:
-    assert plan.plan_create(create_facts()).choices[1] == plan.Choice(
-        Strategy.DOWNLOAD, Reason.CLONE_FAILED)
+def test_a_clone_that_cannot_be_made_is_followed_by_a_copy_and_a_download(
+        ) -> None:
+    assert plan.plan_create(create_facts()).choices[1:] == tuple(
+        plan.Choice(way, Reason.CLONE_FAILED)
+        for way in (Strategy.COPY, Strategy.DOWNLOAD))
 
 
 #: Every row: the one thing that is different, and the reason it gives.
 DOWNLOADED: list[tuple[dict[str, Any], Reason]] = [
-    ({'image_properties': ENCRYPTED}, Reason.ENCRYPTED_IMAGE),
-    ({'locations': (place(size_bytes=0),)}, Reason.EMPTY_IMAGE),
+    ({'image_properties': ENCRYPTED, 'locations': (place(
+        problem=Reason.SNAPSHOT_DENIED),)}, Reason.ENCRYPTED_IMAGE),
     ({'locations': ()}, Reason.NO_LOCATION),
     ({'locations': (NOWHERE,)}, Reason.NOT_RBD),
     ({'locations': (BROKEN,)}, Reason.MALFORMED_LOCATION),
@@ -58,7 +60,7 @@ DOWNLOADED: list[tuple[dict[str, Any], Reason]] = [
 
 @pytest.mark.parametrize(('change', 'reason'), DOWNLOADED,
                          ids=[reason.value for _, reason in DOWNLOADED])
-def test_an_image_that_must_not_be_cloned_is_downloaded(
+def test_an_image_that_cannot_be_read_here_is_downloaded(
         change: dict[str, Any], reason: Reason) -> None:
     decided = plan.plan_create(create_facts(**change))
     assert [choice.strategy for choice in decided.choices] == [
@@ -69,33 +71,43 @@ def test_an_image_that_must_not_be_cloned_is_downloaded(
     assert decided.source is None
 
 
+#: What can be read and not cloned.
 COPIED: list[tuple[dict[str, Any], Reason]] = [
     ({'flatten_wanted': True}, Reason.INDEPENDENCE_WANTED),
     ({'max_clone_depth': 0}, Reason.DEPTH_REACHED),
     ({'max_clone_depth': 5, 'locations': (place(depth=5),)},
      Reason.DEPTH_REACHED),
+    ({'image_properties': ENCRYPTED}, Reason.ENCRYPTED_IMAGE),
+    ({'locations': (place(size_bytes=0),)}, Reason.EMPTY_IMAGE),
 ]
 
 
 @pytest.mark.parametrize(('change', 'reason'), COPIED)
-def test_where_policy_forbids_a_clone_a_copy_is_wanted_and_a_download_done(
+def test_an_image_that_can_be_read_here_is_copied_before_it_is_downloaded(
         change: dict[str, Any], reason: Reason) -> None:
     decided = plan.plan_create(create_facts(**change))
-    assert [choice.strategy for choice in decided.choices] == [
-        Strategy.DOWNLOAD]
-    assert decided.reason is reason
-    assert decided.ruled_out == (
-        plan.Choice(Strategy.CLONE, reason),
-        plan.Choice(Strategy.COPY, Reason.NOT_IN_THIS_RELEASE))
-
-
-@pytest.mark.parametrize(('change', 'reason'), COPIED)
-def test_a_release_with_copy_will_copy_first(change: dict[str, Any],
-                                             reason: Reason) -> None:
-    decided = plan.plan_create(create_facts(built=ALL_STRATEGIES, **change))
     assert decided.choices == (plan.Choice(Strategy.COPY, reason),
                                plan.Choice(Strategy.DOWNLOAD, reason))
     assert decided.ruled_out == (plan.Choice(Strategy.CLONE, reason),)
+    assert decided.source == HERE
+
+
+def test_of_two_readable_locations_the_shallower_one_is_copied() -> None:
+    decided = plan.plan_create(create_facts(flatten_wanted=True, locations=(
+        place(pool='deep', depth=3), place(pool='flat', depth=1))))
+    assert decided.source is not None
+    assert decided.source.pool == 'flat'
+
+
+@pytest.mark.parametrize(('change', 'reason'), COPIED)
+def test_a_way_that_a_release_does_not_have_is_ruled_out(
+        change: dict[str, Any], reason: Reason) -> None:
+    decided = plan.plan_create(create_facts(built=WITHOUT_COPY, **change))
+    assert [choice.strategy for choice in decided.choices] == [
+        Strategy.DOWNLOAD]
+    assert decided.ruled_out == (
+        plan.Choice(Strategy.CLONE, reason),
+        plan.Choice(Strategy.COPY, Reason.NOT_IN_THIS_RELEASE))
 
 
 CONVERTED = ['qcow2', 'vmdk', 'vhd', 'vhdx', 'vdi', 'iso', 'ploop']
@@ -153,7 +165,7 @@ REFUSED: list[tuple[dict[str, Any], Reason, str]] = [
 ]
 
 
-@pytest.mark.parametrize('built', [plan.BUILT, ALL_STRATEGIES])
+@pytest.mark.parametrize('built', [plan.BUILT, WITHOUT_COPY])
 @pytest.mark.parametrize(('change', 'reason', 'detail'), REFUSED)
 def test_what_nothing_can_convert_is_refused_with_the_way_out(
         change: dict[str, Any], reason: Reason, detail: str,
@@ -216,7 +228,7 @@ def test_of_several_obstacles_the_most_basic_is_told(first: int) -> None:
     changes: dict[str, Any] = {}
     for _, change in reversed(OBSTACLES[first:]):
         changes.update(change)
-    decided = plan.plan_create(create_facts(built=ALL_STRATEGIES, **changes))
+    decided = plan.plan_create(create_facts(**changes))
     assert decided.reason is OBSTACLES[first][0]
 
 

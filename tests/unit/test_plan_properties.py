@@ -62,8 +62,7 @@ images = st.builds(
     min_disk_gib=st.integers(0, 3),
     properties=st.sampled_from([{}, {}, {'cinder_encryption_key_id': 'k'}]))
 
-built = st.sampled_from([plan.BUILT, plan.BUILT_FOR_UPLOAD,
-                         plan_facts.ALL_STRATEGIES])
+built = st.sampled_from([plan.BUILT, plan_facts.WITHOUT_COPY])
 
 creations = st.builds(
     plan.CreateFacts, image=images,
@@ -268,6 +267,19 @@ def test_a_volume_is_cloned_only_into_a_writable_rbd_store_of_our_cluster(
         assert facts.flatten_first or facts.depth < facts.max_clone_depth
 
 
+@given(creations)
+def test_an_image_is_copied_only_as_it_is_and_downloaded_after_that(
+        facts: plan.CreateFacts) -> None:
+    decided = _plan(facts)
+    if not isinstance(decided, plan.Plan) or Strategy.COPY not in {
+            choice.strategy for choice in decided.choices}:
+        return
+    assert facts.image.disk_format == 'raw'
+    assert facts.image.container_format == 'bare'
+    assert decided.source is not None
+    assert decided.choices[-1].strategy is Strategy.DOWNLOAD
+
+
 @given(uploads)
 def test_a_volume_is_copied_only_into_a_store_it_could_be_cloned_into(
         facts: plan.UploadFacts) -> None:
@@ -307,7 +319,7 @@ def _reached() -> Iterator[Reason]:
     rows = [*test_plan_create.DOWNLOADED, *test_plan_create.COPIED]
     decided += [plan.plan_create(plan_facts.create_facts(
         built=kind, **change)) for change, _ in rows
-        for kind in (plan.BUILT, plan_facts.ALL_STRATEGIES)]
+        for kind in (plan.BUILT, plan_facts.WITHOUT_COPY)]
     decided += [plan.plan_upload(plan_facts.upload_facts(**change))
                 for change, *_ in test_plan_upload.UPLOADED]
     for one in decided:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from tests.unit.plan_facts import (
-    ALL_STRATEGIES,
     FILE_STORE,
     FSID,
     GIB,
     OTHER_FSID,
     STORE,
+    WITHOUT_COPY,
     upload_facts,
 )
 from volume_rbd import exception, model, plan
@@ -84,7 +84,7 @@ def test_a_clone_is_one_deeper_than_its_volume(depth: int, limit: int,
 
 
 def test_without_copy_a_volume_with_a_long_chain_is_uploaded() -> None:
-    decided = plan.plan_upload(upload_facts(depth=5, built=plan.BUILT))
+    decided = plan.plan_upload(upload_facts(depth=5, built=WITHOUT_COPY))
     assert decided.strategy is Strategy.UPLOAD
     assert [choice.reason for choice in decided.ruled_out] == [
         Reason.DEPTH_REACHED, Reason.NOT_IN_THIS_RELEASE]
@@ -142,7 +142,7 @@ REFUSED: list[tuple[dict[str, Any], Reason, str]] = [
 def test_what_nothing_can_make_is_refused_with_the_way_out(
         change: dict[str, Any], reason: Reason, detail: str) -> None:
     with pytest.raises(exception.NotSupported) as caught:
-        plan.plan_upload(upload_facts(built=ALL_STRATEGIES, **change))
+        plan.plan_upload(upload_facts(**change))
     assert plan.SENTENCES[reason][:-1] in caught.value.message
     assert detail in caught.value.message
     assert '--disk-format raw' in caught.value.remedy
@@ -177,7 +177,7 @@ def test_of_several_obstacles_the_most_basic_is_told(first: int) -> None:
     changes: dict[str, Any] = {}
     for _, change in reversed(OBSTACLES[first:]):
         changes.update(change)
-    decided = plan.plan_upload(upload_facts(built=ALL_STRATEGIES, **changes))
+    decided = plan.plan_upload(upload_facts(**changes))
     assert decided.reason is OBSTACLES[first][0]
 
 

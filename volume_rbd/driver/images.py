@@ -14,7 +14,7 @@ from collections.abc import Callable
 from oslo_log import log as logging
 
 from volume_rbd import exception, model, opts, plan, progress, signatures
-from volume_rbd.ceph import settings
+from volume_rbd.ceph import lineage, settings
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.copying import qemu_img
 from volume_rbd.copying.copier import Copier
@@ -23,6 +23,7 @@ from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.bases import Bases
 from volume_rbd.driver.from_file import FromFile
 from volume_rbd.flows import (
+    copies,
     create_from_image,
     engine,
     registration,
@@ -90,7 +91,8 @@ class Images:
         model.check_name(volume.name)
         settings.check(volume)
         pool = self._cluster.pool(self._config.pool)
-        if pool.has_image(volume.name):
+        if pool.has_image(volume.name) and not copies.is_left(
+                pool, volume.name, lineage.VOLUME):
             raise exception.ImageExists(
                 f'Volume {volume.name!r} exists already in pool '
                 f'{pool.name!r}.', remedy='Choose another name.')
@@ -200,7 +202,7 @@ class Images:
             flow, arguments, job=job,
             connection=self._config.flow_connection), checker)
         origin = f'glance:{image.id}'
-        if result.strategy == plan.Strategy.CLONE:
+        if result.strategy in (plan.Strategy.CLONE, plan.Strategy.COPY):
             origin = f'rbd:{decided.source}'
         return dataclasses.replace(result, lineage={
             'kind': 'volume', 'origin': origin, 'job': job})
@@ -236,7 +238,7 @@ class Images:
                              size_bytes),
             # Its own bytes, and not a clone; it is as large as it is.
             flatten_wanted=True, max_volume_bytes=None,
-            built=frozenset({plan.Strategy.CONVERT, plan.Strategy.DOWNLOAD}))
+            built=plan.BUILT - {plan.Strategy.CLONE})
         decided = plan.plan_create(known)
         signature = signatures.find_signature(
             known.image, signatures.Policy(self._config.verify_signatures))

@@ -32,7 +32,7 @@ _PLAIN_FORMATS = frozenset({'raw', 'iso'})
 class LocationFacts:
     """One location of the image, and what its snapshot looks like.
 
-    :param problem: why it cannot be cloned; None if it can.
+    :param problem: why it cannot be read; None if it can.
     :param depth: how many ancestors the image has itself.
     :param size_bytes: of the snapshot.
     """
@@ -164,7 +164,7 @@ def plan_create(facts: CreateFacts) -> Plan:
     """
     check_image_usable(facts.image)
     size = volume_size(facts)
-    source = _first_cloneable(facts.locations)
+    source = _find_source(facts.locations)
     spec = source.location.snap_spec if source and source.location else None
     plan = Plan(Operation.CREATE_FROM_IMAGE, (), size_bytes=size,
                 is_size_fixed=facts.size_bytes is not None)
@@ -172,9 +172,12 @@ def plan_create(facts: CreateFacts) -> Plan:
     if obstacle is None and spec is not None:
         first = Choice(Strategy.CLONE, Reason.SAME_CLUSTER)
         return dataclasses.replace(plan, source=spec, choices=(
-            first, Choice(Strategy.DOWNLOAD, Reason.CLONE_FAILED)))
+            first, *(Choice(way, Reason.CLONE_FAILED)
+                     for way in _RAW_WAYS if way in facts.built)))
     reason = obstacle or Reason.NO_LOCATION
-    wanted = _ways_without_clone(facts.image, reason)
+    wanted = _ways_without_clone(facts.image, reason, source)
+    if Strategy.COPY in wanted:
+        plan = dataclasses.replace(plan, source=spec)
     if Strategy.CONVERT in wanted:
         if not facts.may_convert:
             raise refuse_conversion(plan.operation)
@@ -211,8 +214,8 @@ def _clone_base(facts: CreateFacts, base: BaseFacts, plan: Plan) -> Plan:
         choices=(Choice(Strategy.CLONE, Reason.BASE_CACHED),))
 
 
-def _first_cloneable(places: Sequence[LocationFacts]
-                     ) -> LocationFacts | None:
+def _find_source(places: Sequence[LocationFacts]) -> LocationFacts | None:
+    """What is read where it lies: the shallowest that can be."""
     good = [place for place in places if place.problem is None]
     return min(good, key=lambda place: place.depth) if good else None
 
@@ -254,7 +257,12 @@ def _location_detail(facts: CreateFacts, reason: Reason) -> str:
     return ''
 
 
-def _ways_without_clone(image: model.GlanceImage, reason: Reason
+#: A snapshot that can be read can be copied, whatever forbids to clone it.
+_RAW_WAYS = (Strategy.COPY, Strategy.DOWNLOAD)
+
+
+def _ways_without_clone(image: model.GlanceImage, reason: Reason,
+                        source: LocationFacts | None
                         ) -> tuple[Strategy, ...]:
     if reason is Reason.NOT_BARE:
         return ()
@@ -263,6 +271,4 @@ def _ways_without_clone(image: model.GlanceImage, reason: Reason
         is_readable = (image.disk_format in READABLE_FORMATS
                        and not image.is_encrypted)
         return (Strategy.CONVERT,) if is_readable else ()
-    if reason in (Reason.INDEPENDENCE_WANTED, Reason.DEPTH_REACHED):
-        return (Strategy.COPY, Strategy.DOWNLOAD)
-    return (Strategy.DOWNLOAD,)
+    return _RAW_WAYS if source else (Strategy.DOWNLOAD,)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from volume_rbd import exception, model
 from volume_rbd.plan.words import (
-    BUILT_FOR_UPLOAD,
+    BUILT,
     Choice,
     Operation,
     Plan,
@@ -45,7 +45,7 @@ class UploadFacts:
     max_clone_depth: int = 5
     flatten_first: bool = False
     may_convert: bool = True
-    built: frozenset[Strategy] = BUILT_FOR_UPLOAD
+    built: frozenset[Strategy] = BUILT
 
 
 def choose_store(stores: Sequence[model.StoreInfo], wanted: str | None

@@ -177,8 +177,8 @@ class Plan:
     """An ordered list of choices, and what was ruled out.
 
     :param choices: never empty; the first is taken.
-    :param source: the snapshot to clone or to convert from (create); None
-        where the image's bytes come through Glance.
+    :param source: the snapshot to clone, to copy or to convert from (create);
+        None where the image's bytes come through Glance.
     :param is_size_fixed: False: *size_bytes* is the least, and the volume
         grows to what the disk inside of the image turns out to need.
     :param leaves_base: what is converted becomes a base, and the volume a
@@ -209,14 +209,14 @@ class Plan:
         return self.choices[0].sentence
 
 
-#: What each operation can do.
-BUILT = frozenset({Strategy.CLONE, Strategy.CONVERT, Strategy.DOWNLOAD,
-                   Strategy.UPLOAD})
-BUILT_FOR_UPLOAD = BUILT | {Strategy.COPY}
+#: What there is.
+BUILT = frozenset(Strategy)
 
-# A copy is registered as a clone is, and lies in the same pool: it would meet
-# the same refusal, after all the bytes were moved.
+# A copy of an image reads the same snapshot. One of a volume is registered as
+# a clone is, and lies in the same pool: it would meet the same refusal, after
+# all the bytes were moved.
 _ALSO_AGAINST_COPY = frozenset({
+    Reason.MISSING_SNAPSHOT, Reason.SNAPSHOT_DENIED,
     Reason.CLONE_DENIED, Reason.LOCATION_API_MISSING,
     Reason.LOCATION_FORBIDDEN, Reason.LOCATION_REFUSED})
 

@@ -13,7 +13,6 @@ from sphinx.util.docutils import SphinxDirective
 from volume_rbd import exception, model, plan
 
 FSID = 'a'
-ALL = frozenset(plan.Strategy)
 Reason = plan.Reason
 
 
@@ -42,8 +41,7 @@ def _create(reason: Reason, when: str, *, image: model.GlanceImage = _IMAGE,
             base: plan.BaseFacts | None = None) -> Row:
     facts = plan.CreateFacts(image=image, locations=places,
                              flatten_wanted=wanted, max_clone_depth=depth,
-                             may_leave_base=base is not None, base=base,
-                             built=ALL)
+                             may_leave_base=base is not None, base=base)
     return Row(when, reason, lambda: plan.plan_create(facts))
 
 
@@ -99,7 +97,7 @@ def create_rows() -> Iterator[Row]:
 _STORE = model.StoreInfo('rbd', 'rbd', is_default=True, pool='images',
                          fsid=FSID)
 _VOLUME = plan.UploadFacts(size_bytes=model.GIB, fsid=FSID,
-                           clone_enabled=True, stores=(_STORE,), built=ALL)
+                           clone_enabled=True, stores=(_STORE,))
 
 
 def _upload(reason: Reason, when: str, **changes: object) -> Row:
@@ -157,15 +155,15 @@ def upload_rows() -> Iterator[Row]:
 # -- found out only by trying -------------------------------------------------
 BY_TRYING = {
     Reason.MISSING_SNAPSHOT:
-        'create: the snapshot went between the plan and the clone',
+        'create: the snapshot went between the plan and the clone or the copy',
     Reason.SNAPSHOT_DENIED:
-        'create: librbd refused the clone with EPERM',
+        'create: EPERM where the snapshot was opened to be copied or verified',
     Reason.CLONE_FAILED:
-        'both: librbd would not clone, in no format',
+        'both: librbd would not clone, in no format; create: also EPERM',
     Reason.CLONE_DENIED:
         "upload, by clone or copy: EPERM on the pool of Glance's store",
     Reason.COPY_FAILED:
-        'upload, by copy: librbd would not make, read or write it',
+        'both, by copy: librbd would not make, read or write it',
     Reason.LOCATION_API_MISSING:
         'upload: Glance is older than 2.17',
     Reason.LOCATION_FORBIDDEN:
@@ -199,14 +197,8 @@ def table(headers: list[str], widths: str, rows: list[list[str]]) -> str:
 
 
 def _ways(decided: plan.Plan) -> str:
-    texts = []
-    built = {plan.Operation.CREATE_FROM_IMAGE: plan.BUILT,
-             plan.Operation.UPLOAD_TO_IMAGE: plan.BUILT_FOR_UPLOAD}
-    for choice in decided.choices:
-        is_built = choice.strategy in built[decided.operation]
-        texts.append(f'``{choice.strategy.value}``' if is_built
-                     else f'*{choice.strategy.value}*')
-    return ', then '.join(texts)
+    return ', then '.join(f'``{choice.strategy.value}``'
+                          for choice in decided.choices)
 
 
 class DecisionTable(SphinxDirective):
