@@ -82,7 +82,7 @@ def test_a_clone_opens_with_its_own_passphrase_and_no_other(
         assert _decrypt(house, name, tmp_path, right)[:len(data)] == data
         with pytest.raises(subprocess.CalledProcessError):
             _decrypt(house, name, tmp_path, wrong)
-    with pytest.raises(exception.ConversionFailed):
+    with pytest.raises(exception.WrongPassphrase):
         driver.encryption.change_passphrase(
             clone.name, passphrase=PASSPHRASE, new_passphrase='third')
 

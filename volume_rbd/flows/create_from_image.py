@@ -18,7 +18,7 @@ from volume_rbd import exception, model, plan
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph import settings as settings_
 from volume_rbd.copying import clearing, inbound
-from volume_rbd.flows import convert_image, strategies, verify
+from volume_rbd.flows import convert_image, encrypt, strategies, verify
 from volume_rbd.flows.base import Task, Tools
 
 NAME = plan.Operation.CREATE_FROM_IMAGE.value
@@ -57,12 +57,14 @@ def get_flow(tools: Tools, arguments: Mapping[str, Any], *,
         plan.Strategy.CLONE: verify.before_clone(tools, [CloneImage(tools)]),
         plan.Strategy.CONVERT: [
             CreateBlank(tools), *convert_image.get_tasks(
-                tools, is_direct=arguments['source'] is not None)],
+                tools, is_direct=arguments['source'] is not None,
+                before_write=encrypt.before_write(tools))],
         plan.Strategy.DOWNLOAD: [CreateBlank(tools), Download(tools)],
     }
     flow = linear_flow.Flow(NAME)
     flow.add(strategies.get_flow(tools, arguments['choices'], branches),
-             *verify.at_end(tools))
+             *verify.at_end(tools),
+             *encrypt.at_end(tools, arguments['choices']))
     if arguments['settings']:
         flow.add(ApplySettings(tools))
     return flow
