@@ -115,7 +115,7 @@ def test_an_encrypted_volume_is_uploaded_as_it_is(
 
     result = house.driver().images.upload(volume, ImageRequest('functional'))
 
-    assert (result.strategy, result.reason) == ('upload', 'encrypted_volume')
+    assert (result.strategy, result.reason) == ('copy', 'encrypted_volume')
     image = result.values['image_id']
     assert house.member.get(image)['size'] == house.cluster.size(
         'volumes', name)
