@@ -23,8 +23,8 @@ class Create(base.ShowOne):
     With --encrypted-with or --passphrase-file the volume is encrypted (LUKS1,
     as Cinder's are), empty or from an image, and larger than its size by the
     header. An image that is encrypted already is copied as it is, and must
-    open with that. What comes of a snapshot or a volume is as encrypted as
-    that.
+    open with that key or passphrase. What is made of a snapshot or a volume
+    has the passphrase of that.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

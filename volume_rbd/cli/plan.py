@@ -37,7 +37,9 @@ class PlanCreate(base.ShowOne):
         parser.add_argument('--image', metavar='ID', required=True,
                             help='the id of a Glance image')
         parser.add_argument('--size', metavar='GIB', help='the size in GiB')
-        secret.add_key_arguments(parser, 'not read here: would encrypt with')
+        secret.add_key_arguments(
+            parser, '(as for create, and not read here) encrypt the volume '
+                    'with')
         secret.add_cipher_arguments(parser)
         return parser
 

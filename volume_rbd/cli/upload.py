@@ -73,8 +73,8 @@ class Upload(base.ShowOne):
     An encrypted volume is uploaded as it is: whoever uses the image needs the
     volume's key. The image has a property that says so, os_encrypt_format;
     with --encrypted-with also cinder_encryption_key_id, by which Cinder finds
-    the key. What --encrypted-with or --passphrase-file give is tried before.
-    With --decrypt the image is the plain disk.
+    the key. What --encrypted-with or --passphrase-file name must open the
+    volume. With --decrypt the image is the plain disk.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
