@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes import disk_formats
 from tests.fakes.qemu_img import LUKS_HEADER_BYTES, LUKS_MAGIC
-from tests.unit.flows import checks
+from tests.unit.flows import checks, test_verify
 from tests.unit.flows.test_convert_image import CancelsAtCheck
 from tests.unit.world import OnStep, World, content
 from volume_rbd import exception, model
@@ -251,8 +251,8 @@ def test_an_encrypted_volume_makes_an_image_that_says_so_and_a_volume_again(
             made = driver.images.create(
                 model.VolumeSpec(checks.NEW, size_bytes), image.id,
                 encryption=ENCRYPTION)
-            assert (made.strategy, made.reason) == (
-                'download', 'encrypted_image')
+            assert made.reason == 'encrypted_image'
+            assert made.strategy in ('copy', 'download')
             assert driver.volumes.show(checks.NEW).size_bytes == (
                 got + SEALED_BYTES + LUKS_HEADER_BYTES)
             assert world.read(
@@ -286,7 +286,7 @@ def test_a_volume_that_its_passphrase_does_not_open_is_not_kept(
 def test_without_a_passphrase_an_encrypted_image_is_copied_as_before() -> None:
     operation = seal('raw', properties={'cinder_encryption_key_id': 'k'},
                      encryption=None).go()
-    assert operation.result.strategy == 'download'
+    assert operation.result.reason == 'encrypted_image'
     assert operation.world.read('volumes', checks.NEW,
                                 length=len(INSIDE)) == INSIDE
 
@@ -354,3 +354,26 @@ def test_what_is_not_encrypted_cannot_be_decrypted() -> None:
     world.make_volume(SEALED.name)
     with pytest.raises(exception.NotSupported, match='no LUKS1 header'):
         _upload(world, is_decrypted=True, passphrase=PASSPHRASE)
+
+
+# -- signed -------------------------------------------------------------------
+
+@pytest.mark.parametrize('store_id', ['rbd', 'file'])
+def test_what_is_encrypted_is_what_was_signed(store_id: str) -> None:
+    for signed in (INSIDE, INSIDE + b'x'):
+        world = World()
+        image_id = test_verify.make(world, store_id, data=INSIDE,
+                                    signed=signed)
+        before = world.state()
+        with world.driver() as driver:
+            try:
+                result = driver.images.create(
+                    NEW_SPEC, image_id, encryption=ENCRYPTION,
+                    certificates=test_verify.Box(test_verify.RSA))
+            except exception.SignatureInvalid:
+                assert signed != INSIDE
+                assert world.state() == before
+                assert not world.converter.calls
+            else:
+                assert signed == INSIDE
+                assert result.values['signature_verified'] is True
