@@ -316,16 +316,12 @@ class Images:
 
         :param passphrase: opens the volume, where it is to be decrypted.
         :raises WrongPassphrase: it does not.
-
+        :raises InvalidInput: it is needed, and was not given.
         :raises RegistrationPending: Glance took the clone or copy and did
             not finish in time; that and the record stay.
         :raises VolumeRBDError: nothing was left behind.
         """
         glance = glance or self._open_glance()
-        if request.is_decrypted and not passphrase:
-            raise exception.InvalidInput(
-                f'Volume {volume.name!r} cannot be decrypted without its '
-                'passphrase.', remedy='Give it.')
         known = self._facts_for_upload(volume, request, glance)
         decided = plan.plan_upload(known)
         is_sealed = known.is_encrypted and not request.is_decrypted

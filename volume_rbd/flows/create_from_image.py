@@ -51,6 +51,7 @@ def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
 def get_flow(tools: Tools, arguments: Mapping[str, Any], *,
              replaces: bool = False) -> linear_flow.Flow:
     """:param replaces: the volume is there, and gets another content."""
+    encrypt.check_given(tools, arguments)
     if replaces:
         return _get_replacing_flow(tools, arguments)
     branches: dict[str, list[Task]] = {

@@ -16,12 +16,30 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from volume_rbd import exception, model, opts, plan, progress
 from volume_rbd.ceph.interface import Image, Pool
 from volume_rbd.copying import luks, qemu_img
 from volume_rbd.flows import staging
 from volume_rbd.flows.base import Task, Tools
+
+_NEEDED_FOR = frozenset({plan.Reason.ENCRYPTION_WANTED,
+                         plan.Reason.DECRYPTION_WANTED})
+
+
+def check_given(tools: Tools, arguments: Mapping[str, Any]) -> None:
+    """What a flow is to do with a passphrase it never does without: it would
+    leave in the clear what was to be encrypted.
+
+    :raises InvalidInput: its arguments ask for one, and nobody gave it.
+    """
+    if tools.encryption is None and any(
+            choice['reason'] in _NEEDED_FOR
+            for choice in arguments['choices']):
+        raise exception.InvalidInput(
+            f'The passphrase of volume {arguments["volume_name"]!r} is '
+            'needed.', remedy='Give it.')
 
 
 def before_write(tools: Tools) -> list[Task]:

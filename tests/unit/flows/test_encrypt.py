@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.unit.world import OnStep, World, content
 from volume_rbd import exception, model
 from volume_rbd.copying import luks
 from volume_rbd.driver.images import ImageRequest
+from volume_rbd.flows import base, create_from_image, upload_to_image
 from volume_rbd.flows.base import Result
 
 GIB = model.GIB
@@ -102,6 +104,22 @@ def test_the_passphrase_is_in_no_record_and_no_log(
     assert any('encryption_wanted' in record for record in records)
     assert PASSPHRASE not in ''.join(records) + caplog.text
     assert PASSPHRASE not in str(operation.result) + repr(ENCRYPTION)
+
+
+def test_a_flow_that_is_taken_up_without_the_passphrase_does_nothing(
+        ) -> None:
+    """Its arguments do not have it, and say that it was wanted."""
+    arguments = {'source': None, 'settings': None, 'volume_name': 'v',
+                 'record_exists': True, 'choices': [
+                     {'strategy': 'convert', 'reason': 'encryption_wanted'}]}
+    world = World()
+    tools = base.Tools(world.config, world.cluster, world.glance,
+                       OnStep(), converter=world.converter)
+    for flow in (create_from_image, upload_to_image):
+        with pytest.raises(exception.InvalidInput, match='passphrase'):
+            flow.get_flow(tools, arguments)
+        flow.get_flow(dataclasses.replace(tools, encryption=ENCRYPTION),
+                      arguments)
 
 
 def test_zeros_of_the_disk_are_written_too() -> None:
