@@ -128,6 +128,14 @@ class Encryption:
         encrypt.try_passphrase(self._pool, name, passphrase.encode(),
                                self._config.cluster, self._converter, report)
 
+    def is_encrypted(self, name: str) -> bool:
+        """Whether the volume begins as one that is (LUKS, 1 or 2).
+
+        :raises ImageNotFound:
+        """
+        with self._pool.open(name, read_only=True) as image:
+            return encrypt.is_encrypted(image)
+
     def get_header_bytes(self, name: str) -> int:
         """The length of the volume's LUKS1 header: by so much it is larger
         than the disk inside.

@@ -228,6 +228,14 @@ def test_an_upload_of_an_encrypted_volume_says_so(
     assert image.is_encrypted
 
 
+def test_a_volume_that_is_encrypted_is_shown_as_one(
+        cloud: Run, world: World, sealed: str) -> None:
+    world.make_volume('plain')
+    for name, encryption in ((sealed, 'luks'), ('plain', None)):
+        assert cloud('show', name, '-f', 'json').json[
+            'encryption'] == encryption
+
+
 def test_an_upload_names_the_key_where_it_is_given(
         cloud: Run, world: World, sealed: str, key_id: str) -> None:
     fields = cloud('upload', sealed, '--image-name', 'x', '--encrypted-with',
