@@ -15,6 +15,7 @@
      │   ├─ PoolNotFound
      │   ├─ GlanceImageNotFound
      │   ├─ StoreNotFound
+     │   ├─ KeyNotFound                     in the key manager
      │   └─ BackendNotFound
      ├─ Conflict                        4   the state of things forbids it
      │   ├─ ImageExists
@@ -28,6 +29,7 @@
      │   └─ StoreReadOnly
      ├─ AccessDenied                    5
      │   ├─ CephPermissionDenied
+     │   ├─ WrongPassphrase                 it opens no such volume
      │   ├─ GlanceForbidden
      │   └─ GlanceUnauthorized
      ├─ Unavailable                     6   try again when it is back
@@ -150,6 +152,13 @@ class StoreNotFound(NotFound):
     """Glance has no store of that id."""
 
 
+class KeyNotFound(NotFound):
+    """The key manager has no such key, or does not show it to this user."""
+
+    default_remedy = ('Check the id and whose key it is, for instance with '
+                      '"openstack secret list".')
+
+
 class BackendNotFound(NotFound):
     """The configuration has no such backend section."""
 
@@ -219,6 +228,12 @@ class CephPermissionDenied(AccessDenied):
 
     default_remedy = ('Compare the user\'s caps ("ceph auth get '
                       'client.<user>") with those in the security note.')
+
+
+class WrongPassphrase(AccessDenied):
+    """The passphrase does not open the encrypted volume."""
+
+    default_remedy = 'Give the one that the volume (or image) was made with.'
 
 
 class GlanceForbidden(AccessDenied):

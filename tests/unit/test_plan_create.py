@@ -177,6 +177,68 @@ def test_what_nothing_can_convert_is_refused_with_the_way_out(
     assert 'qemu-img convert' in caught.value.remedy
 
 
+# -- encrypted ----------------------------------------------------------------
+
+@pytest.mark.parametrize('disk_format', ['raw', *CONVERTED])
+@pytest.mark.parametrize('change', [
+    {}, {'max_clone_depth': 0}, {'flatten_wanted': True},
+    {'may_leave_base': True}, {'may_leave_base': True, 'base': BASE}])
+def test_a_disk_is_encrypted_on_its_way_and_never_shared(
+        disk_format: str, change: dict[str, Any]) -> None:
+    decided = plan.plan_create(create_facts(
+        encryption_wanted=True, image_disk_format=disk_format, **change))
+    assert decided.choices == (
+        plan.Choice(Strategy.CONVERT, Reason.ENCRYPTION_WANTED),)
+    assert decided.ruled_out == (
+        plan.Choice(Strategy.CLONE, Reason.ENCRYPTION_WANTED),)
+    assert decided.source == HERE
+    assert not decided.leaves_base
+    assert decided.size_bytes == GIB  # beside the header
+
+
+@pytest.mark.parametrize('places', [
+    (), (NOWHERE,), (place(size_bytes=1025),),
+    (place(problem=Reason.FOREIGN_LOCATION),)])
+def test_a_raw_disk_elsewhere_is_staged_to_be_encrypted(
+        places: tuple[plan.LocationFacts, ...]) -> None:
+    decided = plan.plan_create(create_facts(encryption_wanted=True,
+                                            locations=places))
+    assert decided.strategy is Strategy.CONVERT
+    assert decided.source is None
+
+
+def test_a_raw_disk_is_encrypted_where_conversions_are_forbidden() -> None:
+    """As in Cinder: its format stays."""
+    facts = create_facts(encryption_wanted=True, may_convert=False)
+    assert plan.plan_create(facts).strategy is Strategy.CONVERT
+    with pytest.raises(exception.NotSupported,
+                       match='image_conversion_disable'):
+        plan.plan_create(create_facts(
+            encryption_wanted=True, may_convert=False,
+            image_disk_format='qcow2'))
+
+
+@pytest.mark.parametrize(('asked', 'image_bytes', 'got'), [
+    (None, GIB + 4096, GIB + 4096), (GIB, GIB + 4096, GIB + 4096),
+    (3 * GIB, GIB + 4096, 3 * GIB + 4096), (None, 4096, GIB + 4096)])
+def test_an_encrypted_image_brings_its_header_along(
+        asked: int | None, image_bytes: int, got: int) -> None:
+    decided = plan.plan_create(create_facts(
+        encryption_wanted=True, image_properties=ENCRYPTED,
+        size_bytes=asked, image_size_bytes=image_bytes,
+        locations=(place(size_bytes=image_bytes),), max_volume_bytes=3 * GIB))
+    assert decided.choices[-1].strategy is Strategy.DOWNLOAD
+    assert decided.reason is Reason.ENCRYPTED_IMAGE
+    assert decided.size_bytes == got
+
+
+def test_an_encrypted_image_does_not_fit_into_less() -> None:
+    with pytest.raises(exception.InvalidSize, match='needs 2 GiB'):
+        plan.plan_create(create_facts(
+            encryption_wanted=True, image_properties=ENCRYPTED,
+            size_bytes=GIB, image_size_bytes=2 * GIB + 4096))
+
+
 def test_a_conversion_is_refused_where_the_operator_forbids_it() -> None:
     with pytest.raises(exception.NotSupported,
                        match='image_conversion_disable'):

@@ -22,6 +22,7 @@ from volume_rbd.flows import (
     convert_image,
     copies,
     copy_image,
+    encrypt,
     strategies,
     verify,
 )
@@ -57,19 +58,22 @@ def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
 def get_flow(tools: Tools, arguments: Mapping[str, Any], *,
              replaces: bool = False) -> linear_flow.Flow:
     """:param replaces: the volume is there, and gets another content."""
+    encrypt.check_given(tools, arguments)
     if replaces:
         return _get_replacing_flow(tools, arguments)
     branches: dict[str, list[Task]] = {
         plan.Strategy.CLONE: verify.before_clone(tools, [CloneImage(tools)]),
         plan.Strategy.CONVERT: [
             CreateBlank(tools), *convert_image.get_tasks(
-                tools, is_direct=arguments['source'] is not None)],
+                tools, is_direct=arguments['source'] is not None,
+                before_write=encrypt.before_write(tools))],
         plan.Strategy.COPY: [copy_image.CopyImage(tools)],
         plan.Strategy.DOWNLOAD: [CreateBlank(tools), Download(tools)],
     }
     flow = linear_flow.Flow(NAME)
     flow.add(strategies.get_flow(tools, arguments['choices'], branches),
-             *verify.at_end(tools))
+             *verify.at_end(tools),
+             *encrypt.at_end(tools, arguments['choices']))
     if arguments['settings']:
         flow.add(ApplySettings(tools))
     return flow

@@ -61,6 +61,8 @@ class CreateFacts:
     :param may_convert: image_conversion_disable is off.
     :param may_leave_base: the base cache is on, and this image may use it.
     :param base: what the base cache has of it.
+    :param encryption_wanted: the volume is to be encrypted; *size_bytes* is
+        what is to fit into it.
     """
 
     image: model.GlanceImage
@@ -72,6 +74,7 @@ class CreateFacts:
     may_convert: bool = True
     may_leave_base: bool = False
     base: BaseFacts | None = None
+    encryption_wanted: bool = False
     built: frozenset[Strategy] = BUILT
 
 
@@ -116,13 +119,17 @@ def check_image_usable(image: model.GlanceImage) -> None:
 
 
 def volume_size(facts: CreateFacts) -> int:
-    """The size in bytes of the volume that will be made.
+    """The size in bytes of the volume that will be made; beside the header,
+    where it is encrypted on the way. What is encrypted already brings its
+    header along, behind whole GiB.
 
     :raises InvalidSize: smaller than the image.
     :raises QuotaExceeded: larger than per_volume_gigabytes allows.
     """
     image = facts.image
-    needed = max(_disk_bytes(facts), image.min_disk_gib * model.GIB)
+    disk = _disk_bytes(facts)
+    header = disk % model.GIB if _is_sealed(facts) else 0
+    needed = max(disk - header, image.min_disk_gib * model.GIB)
     size = facts.size_bytes
     if size is None:
         size = max(model.gib_for(needed), 1) * model.GIB
@@ -132,7 +139,12 @@ def volume_size(facts: CreateFacts) -> int:
             f'{image.id}, which needs {model.gib_for(needed)} GiB.',
             remedy=f'Ask for {model.gib_for(needed)} GiB or more.')
     check_quota(size, facts.max_volume_bytes)
-    return size
+    return size + header
+
+
+def _is_sealed(facts: CreateFacts) -> bool:
+    """The volume is to be encrypted, and the image is."""
+    return facts.encryption_wanted and facts.image.is_encrypted
 
 
 def _disk_bytes(facts: CreateFacts) -> int:
@@ -179,7 +191,7 @@ def plan_create(facts: CreateFacts) -> Plan:
     if Strategy.COPY in wanted:
         plan = dataclasses.replace(plan, source=spec)
     if Strategy.CONVERT in wanted:
-        if not facts.may_convert:
+        if not facts.may_convert and facts.image.disk_format != 'raw':
             raise refuse_conversion(plan.operation)
         if _may_share_base(facts):
             if facts.base is not None and _fits(facts.base, plan):
@@ -196,6 +208,7 @@ def plan_create(facts: CreateFacts) -> Plan:
 def _may_share_base(facts: CreateFacts) -> bool:
     """A base has no ancestors, so a clone of it has one."""
     return (facts.may_leave_base and not facts.flatten_wanted
+            and not facts.encryption_wanted
             and facts.max_clone_depth >= 1
             and Strategy.CLONE in facts.built)
 
@@ -225,6 +238,8 @@ def _clone_obstacle(facts: CreateFacts, source: LocationFacts | None
     image = facts.image
     if image.container_format != 'bare':
         return Reason.NOT_BARE
+    if facts.encryption_wanted and _can_encrypt(image):
+        return Reason.ENCRYPTION_WANTED
     if image.disk_format != 'raw':
         return Reason.NOT_RAW
     if image.is_encrypted:
@@ -238,6 +253,11 @@ def _clone_obstacle(facts: CreateFacts, source: LocationFacts | None
     if source.depth + 1 > facts.max_clone_depth:
         return Reason.DEPTH_REACHED
     return None
+
+
+def _can_encrypt(image: model.GlanceImage) -> bool:
+    return not image.is_encrypted and (
+        image.disk_format == 'raw' or image.disk_format in READABLE_FORMATS)
 
 
 def _location_problem(places: Sequence[LocationFacts]) -> Reason:
@@ -266,6 +286,8 @@ def _ways_without_clone(image: model.GlanceImage, reason: Reason,
                         ) -> tuple[Strategy, ...]:
     if reason is Reason.NOT_BARE:
         return ()
+    if reason is Reason.ENCRYPTION_WANTED:
+        return (Strategy.CONVERT,)
     if reason is Reason.NOT_RAW:
         # What is encrypted inside of a format has a key we do not know.
         is_readable = (image.disk_format in READABLE_FORMATS

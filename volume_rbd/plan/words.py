@@ -39,6 +39,7 @@ class Reason(enum.StrEnum):
     NOT_RAW = 'not_raw'
     NOT_BARE = 'not_bare'
     ENCRYPTED_IMAGE = 'encrypted_image'
+    ENCRYPTION_WANTED = 'encryption_wanted'
     EMPTY_IMAGE = 'empty_image'
     # about its locations
     NO_LOCATION = 'no_location'
@@ -64,6 +65,7 @@ class Reason(enum.StrEnum):
     STORE_OTHER_CLUSTER = 'store_other_cluster'
     # about the volume (upload)
     ENCRYPTED_VOLUME = 'encrypted_volume'
+    DECRYPTION_WANTED = 'decryption_wanted'
     EMPTY_VOLUME = 'empty_volume'
     # found out only by trying
     CLONE_DENIED = 'clone_denied'
@@ -87,6 +89,9 @@ SENTENCES: Mapping[Reason, str] = {
         'something else.',
     Reason.ENCRYPTED_IMAGE:
         'The image is encrypted; a clone would share its key.',
+    Reason.ENCRYPTION_WANTED:
+        'The volume is to be encrypted, so every byte of the disk is written '
+        'anew.',
     Reason.EMPTY_IMAGE:
         'The image has no bytes to share.',
     Reason.NO_LOCATION:
@@ -134,6 +139,8 @@ SENTENCES: Mapping[Reason, str] = {
         "Glance's store lies in another Ceph cluster.",
     Reason.ENCRYPTED_VOLUME:
         'The volume is encrypted; a clone would share its key.',
+    Reason.DECRYPTION_WANTED:
+        'The image is to be the disk inside of the encrypted volume.',
     Reason.EMPTY_VOLUME:
         'The volume has no bytes to share.',
     Reason.CLONE_DENIED:

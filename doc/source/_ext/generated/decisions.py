@@ -38,10 +38,12 @@ _GOOD = plan.LocationFacts(
 def _create(reason: Reason, when: str, *, image: model.GlanceImage = _IMAGE,
             places: tuple[plan.LocationFacts, ...] = (_GOOD,),
             wanted: bool = False, depth: int = 5,
-            base: plan.BaseFacts | None = None) -> Row:
+            base: plan.BaseFacts | None = None,
+            encrypt: bool = False) -> Row:
     facts = plan.CreateFacts(image=image, locations=places,
                              flatten_wanted=wanted, max_clone_depth=depth,
-                             may_leave_base=base is not None, base=base)
+                             may_leave_base=base is not None, base=base,
+                             encryption_wanted=encrypt)
     return Row(when, reason, lambda: plan.plan_create(facts))
 
 
@@ -57,6 +59,9 @@ def _bad(reason: Reason, when: str) -> Row:
 def create_rows() -> Iterator[Row]:
     yield _create(Reason.NOT_BARE, 'container_format is not ``bare``',
                   image=_image(container_format='ova'))
+    yield _create(Reason.ENCRYPTION_WANTED,
+                  'the volume is to be encrypted, the image is not, and its '
+                  'disk_format is raw or one that can be read', encrypt=True)
     yield _create(Reason.BASE_CACHED, 'disk_format is one that can be read, '
                   'and ``image_base_cache`` has its base',
                   image=_image(disk_format='qcow2'), base=plan.BaseFacts(
@@ -116,6 +121,10 @@ def upload_rows() -> Iterator[Row]:
     yield _upload(Reason.NOT_BARE,
                   'the wanted container_format is not ``bare``',
                   container_format='ova')
+    yield _upload(Reason.DECRYPTION_WANTED,
+                  'the image is to be the disk inside of an encrypted volume, '
+                  'raw or in a disk_format that can be written',
+                  is_encrypted=True, decryption_wanted=True)
     yield _upload(Reason.NOT_RAW,
                   'the wanted disk_format is one that can be written '
                   '(qcow2, vmdk, vhd, vhdx, vdi, ploop)',
@@ -124,8 +133,6 @@ def upload_rows() -> Iterator[Row]:
     yield _upload(Reason.CLONE_DISABLED,
                   '``enable_clone_optimization`` is off',
                   clone_enabled=False)
-    yield _upload(Reason.ENCRYPTED_VOLUME, 'the volume is encrypted',
-                  is_encrypted=True)
     yield _upload(Reason.EMPTY_VOLUME, 'the volume has 0 bytes',
                   size_bytes=0)
     yield _upload(Reason.STORES_FORBIDDEN,
@@ -144,6 +151,8 @@ def upload_rows() -> Iterator[Row]:
                  fsid=None)
     yield _store(Reason.STORE_OTHER_CLUSTER, "the store's fsid is another",
                  fsid='b')
+    yield _upload(Reason.ENCRYPTED_VOLUME, 'the volume is encrypted',
+                  is_encrypted=True)
     yield _upload(
         Reason.DEPTH_REACHED,
         'the chain would be longer than ``rbd_max_clone_depth``, and '
