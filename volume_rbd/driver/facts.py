@@ -54,7 +54,7 @@ def for_create(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
         flatten_wanted=config.flatten_volume_from_snapshot,
         max_volume_bytes=config.max_volume_bytes,
         may_convert=config.may_convert, may_leave_base=may_leave_base,
-        base=base)
+        base=base, most_base_bytes=config.base_cache_max_bytes or None)
     if base is not None and (
             plan.plan_create(known).reason is plan.Reason.BASE_CACHED):
         return known
