@@ -245,11 +245,10 @@ class Cluster:
         with self.open(pool, name, read_only=True) as image:
             count = image.stat()['num_objs']
             assert image.flags() == 3
-        # object_map_resize(objects, state): to none and back, all absent.
-        for objects in (0, count):
-            ioctx.execute(f'rbd_object_map.{image_id}', 'rbd',
-                          'object_map_resize',
-                          struct.pack('<QB', objects, 0))
+        # object_map_update(start, end, new state, any old one): all absent.
+        ioctx.execute(f'rbd_object_map.{image_id}', 'rbd',
+                      'object_map_update', struct.pack('<QQBB', 0, count, 0,
+                                                       0))
 
     # -- everything --------------------------------------------------------
     def describe(self) -> set[str]:
