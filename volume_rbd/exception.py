@@ -291,7 +291,7 @@ class LimitExceeded(VolumeRBDError):
 
 
 class NoSpace(LimitExceeded):
-    """The pool or the cluster is full."""
+    """The pool, the cluster or a local file system is full."""
 
     default_remedy = ('Free space or raise the pool\'s quota; "ceph df" '
                       'shows what is left.')

@@ -280,9 +280,12 @@ backend_opts: list[cfg.Opt] = [
              'if all have clones, the volume is converted for itself.'),
     cfg.IntOpt(
         'image_base_cache_max_gib', default=200, min=0,
-        help='How much data the bases may hold before one has to go for a '
-             'new one, in GiB; 0: no limit. The new one itself is not known '
-             'before it is there, and may exceed it.'),
+        help='How much data the bases may hold together, in GiB; 0: no limit. '
+             'Before a new one is made room is made for as much as the '
+             "image's file has; where that is more than the limit, or all "
+             'others have clones, the volume is converted for itself. A '
+             'compressed file holds more, which is known only once the base '
+             'is there.'),
     cfg.IntOpt(
         'copy_operations', default=16, min=1, max=64,
         help='How many reads or writes of a transfer are in flight.'),

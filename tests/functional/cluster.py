@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import struct
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -179,6 +181,74 @@ class Cluster:
                     image.unprotect_snap(found['name'])
                 image.remove_snap(found['name'])
         self._rbd.RBD().remove(self.ioctx(pool), name)
+
+    # -- trouble -----------------------------------------------------------
+    @contextlib.contextmanager
+    def slow(self, pool: str, bytes_per_s: int) -> Iterator[None]:
+        """Whoever opens an rbd_image of *pool* within the block writes no
+        faster, qemu-img too."""
+        key = 'rbd_qos_write_bps_limit'
+        self._rbd.RBD().pool_metadata_set(
+            self.ioctx(pool), f'conf_{key}', str(bytes_per_s))
+        try:
+            yield
+        finally:
+            self._rbd.RBD().pool_metadata_remove(self.ioctx(pool),
+                                                 f'conf_{key}')
+
+    @contextlib.contextmanager
+    def full(self, pool: str) -> Iterator[None]:
+        """*pool* has reached its quota."""
+        name = 'filler'
+        self.make(pool, name, content.random_bytes(8 * content.MIB))
+        try:
+            self.set_quota(pool, 4 * content.MIB)
+            yield
+        finally:
+            self.set_quota(pool, 0)
+            self.remove(pool, name)
+
+    def set_quota(self, pool: str, size_bytes: int) -> None:
+        """Returns when the cluster has noticed that more is used, or, with
+        0, that there is room again."""
+        self.ceph('osd', 'pool', 'set-quota', pool, 'max_bytes',
+                  str(size_bytes))
+        deadline = time.monotonic() + 60
+        while True:
+            found = next(
+                line for line in self.ceph('osd', 'pool', 'ls', 'detail'
+                                           ).splitlines()
+                if f"'{pool}'" in line)
+            if ('full_quota' in found) == bool(size_bytes):
+                return
+            assert time.monotonic() < deadline, found
+            time.sleep(0.5)
+
+    def wait_until_closed(self, pool: str, name: str) -> None:
+        """Nobody has it open any more, or it is gone."""
+        deadline = time.monotonic() + 40
+        while name in self.names(pool):
+            with self.open(pool, name, read_only=True) as image:
+                if not list(image.watchers_list()):
+                    return
+            assert time.monotonic() < deadline, f'{name} is still open'
+            time.sleep(0.5)
+
+    def spoil_object_map(self, pool: str, name: str) -> None:
+        """All of it says that there is nothing, and it bears the flags of
+        one that is not valid: librbd sets them where a write to it fails."""
+        image_id = self.image_id(pool, name)
+        ioctx = self.ioctx(pool)
+        # set_flags(flags, mask): object map and fast-diff.
+        ioctx.execute(f'rbd_header.{image_id}', 'rbd', 'set_flags',
+                      struct.pack('<QQ', 3, 3))
+        with self.open(pool, name, read_only=True) as image:
+            count = image.stat()['num_objs']
+            assert image.flags() == 3
+        # object_map_update(start, end, new state, any old one): all absent.
+        ioctx.execute(f'rbd_object_map.{image_id}', 'rbd',
+                      'object_map_update', struct.pack('<QQBB', 0, count, 0,
+                                                       0))
 
     # -- everything --------------------------------------------------------
     def describe(self) -> set[str]:

@@ -33,6 +33,8 @@ class Rule:
     :param before: is called before Glance is asked.
     :param after: is called when Glance has answered.
     :param reset: the connection is reset 'before' or 'after' Glance heard.
+    :param cut_at: so many bytes of the answer's body pass before the
+        connection is reset.
     :param times: how often the rule holds; None: always.
     """
 
@@ -44,6 +46,7 @@ class Rule:
     after: Callable[[], None] | None = None
     reset: str | None = None
     delay_s: float = 0
+    cut_at: int | None = None
     times: int | None = None
     hits: int = 0
 
@@ -172,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
                 rule.after()
             if rule is not None and rule.reset == 'after':
                 return self._reset()
-            self._relay(answer)
+            self._relay(answer, rule.cut_at if rule else None)
         except (OSError, ValueError, HTTPException):
             self._reset()
         finally:
@@ -222,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
             left -= len(piece)
             yield piece
 
-    def _relay(self, answer: HTTPResponse) -> None:
+    def _relay(self, answer: HTTPResponse, cut_at: int | None) -> None:
         self.send_response(answer.status)
         length = answer.getheader('Content-Length')
         for key, value in answer.getheaders():
@@ -232,7 +235,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.send_header('Connection', 'close')
         self.end_headers()
+        passed = 0
         while piece := answer.read(_PIECE):
+            if cut_at is not None and passed + len(piece) > cut_at:
+                self.wfile.write(piece[:cut_at - passed])
+                return self._reset()
+            passed += len(piece)
             self.wfile.write(piece)
 
 

@@ -252,30 +252,9 @@ def test_osds_that_hang_are_not_waited_for_without_end(
 def full_pool(house: House) -> Iterator[House]:
     """The volumes' pool has reached its quota."""
     image = house.member.make(content.random_bytes(16 * MIB), 'file')
-    house.cluster.make('volumes', 'filler', content.random_bytes(8 * MIB))
-    house.cluster.ceph('osd', 'pool', 'set-quota', 'volumes', 'max_bytes',
-                       str(4 * MIB))
-    try:
-        _wait_for_flag(house, True)
+    with house.cluster.full('volumes'):
         house.image = image  # type: ignore[attr-defined]
         yield house
-    finally:
-        house.cluster.ceph('osd', 'pool', 'set-quota', 'volumes',
-                           'max_bytes', '0')
-        _wait_for_flag(house, False)
-        house.cluster.remove('volumes', 'filler')
-
-
-def _wait_for_flag(house: House, wanted: bool) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        text = next(line for line in house.cluster.ceph(
-            'osd', 'pool', 'ls', 'detail').splitlines() if "'volumes'" in
-            line)
-        if ('full_quota' in text) == wanted:
-            return
-        assert time.monotonic() < deadline, text
-        time.sleep(0.5)
 
 
 @pytest.mark.timeout(200)

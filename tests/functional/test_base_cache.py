@@ -192,3 +192,59 @@ def test_a_cancelled_wait_ends(house: House, driver: RBDDriver,
             exception.Cancelled):
         house.create(image, driver=driver, report=report)
     pool.remove(base.making_name(image))
+
+
+# -- whose it is --------------------------------------------------------------
+
+@STORES
+def test_anothers_private_image_gives_no_clone_of_its_base(
+        house: House, driver: RBDDriver, tmp_path: pathlib.Path, store: str
+        ) -> None:
+    image = house.member.make(formats.make(
+        tmp_path, content.sparse_bytes(8 * MIB), 'qcow2'), store,
+        disk_format='qcow2')
+    house.create(image, driver=driver)
+
+    with house.nothing_changes(), pytest.raises(
+            exception.GlanceImageNotFound):
+        house.create(image, driver=house.driver(role='other', **ON))
+
+
+@pytest.fixture
+def strict_glance(house: House, tmp_path: pathlib.Path) -> Iterator[None]:
+    """A Glance whose images only their own project may download."""
+    policy = tmp_path / 'policy.yaml'
+    policy.write_text(
+        '"download_image": "role:admin or project_id:%(project_id)s"\n')
+    house.sandbox.configure_glance({
+        'oslo_policy': {'policy_file': str(policy)}})
+    yield
+    house.sandbox.configure_glance({})
+
+
+@pytest.mark.usefixtures('strict_glance')
+def test_who_may_see_an_image_and_not_download_it_gets_no_clone_of_its_base(
+        house: House, driver: RBDDriver, tmp_path: pathlib.Path) -> None:
+    """But where a clone of a raw image would be had as well: then its base
+    is no more than that."""
+    disk = content.sparse_bytes(8 * MIB)
+    file = formats.make(tmp_path, disk, 'qcow2')
+    images = {store: house.member.make(
+        file, store, disk_format='qcow2', visibility='community')
+        for store in ('rbd', 'file')}
+    theirs = house.driver(role='other', **ON)
+    # Without a base there is nothing to be had either.
+    with house.nothing_changes(), pytest.raises(exception.GlanceForbidden):
+        house.create(images['file'], driver=theirs)
+    for image in images.values():
+        house.create(image, driver=driver)
+
+    with house.nothing_changes(), pytest.raises(exception.GlanceForbidden):
+        house.create(images['file'], driver=theirs)
+
+    name, result = house.create(images['rbd'], driver=theirs)
+    assert (result.strategy, result.reason) == ('clone', 'base_cached')
+    assert house.cluster.digest('volumes', name) == \
+        content.digest_of_bytes(disk)
+    _, again = house.create(images['file'], driver=driver)
+    assert (again.strategy, again.reason) == ('clone', 'base_cached')

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import subprocess
@@ -99,10 +100,22 @@ def test_the_disk_inside_decides_the_size(
 
 # -- whom not to trust --------------------------------------------------------
 
-def _inject(house: House, file: bytes, disk_format: str) -> str:
+def _inject(house: House, file: bytes, disk_format: str, store: str = 'rbd'
+            ) -> str:
     """An image that Glance itself would not have let in, in its store."""
-    image = house.member.make(content.sparse_bytes(MIB))
-    house.cluster.write('images', image, b'')
+    image = house.member.make(content.sparse_bytes(MIB), store)
+    if store == 'rbd':
+        _exchange(house, image, file)
+    else:
+        [path] = (house.sandbox.folder / 'glance' / 'file').rglob(image)
+        path.write_bytes(file)
+    house._sql('glance', 'UPDATE images SET disk_format = %s, size = %s, '
+               'checksum = NULL, os_hash_value = NULL, os_hash_algo = NULL '
+               'WHERE id = %s', disk_format, str(len(file)), image)
+    return image
+
+
+def _exchange(house: House, image: str, file: bytes) -> None:
     with house.cluster.open('images', image) as opened:
         opened.unprotect_snap('snap')
         opened.remove_snap('snap')
@@ -110,10 +123,6 @@ def _inject(house: House, file: bytes, disk_format: str) -> str:
         opened.write(file, 0)
         opened.create_snap('snap')
         opened.protect_snap('snap')
-    house._sql('glance', 'UPDATE images SET disk_format = %s, size = %s, '
-               'checksum = NULL, os_hash_value = NULL, os_hash_algo = NULL '
-               'WHERE id = %s', disk_format, str(len(file)), image)
-    return image
 
 
 INSIDE = content.random_bytes(MIB)
@@ -136,36 +145,104 @@ def _unsafe() -> Iterator[tuple[str, bytes, str]]:
         ), 'parent'
 
 
+@STORES
 @pytest.mark.parametrize(('disk_format', 'file', 'why'), list(_unsafe()))
 def test_what_lies_or_reaches_out_is_refused_and_nothing_is_left(
-        house: House, disk_format: str, file: bytes, why: str) -> None:
-    image = _inject(house, file, disk_format)
+        house: House, disk_format: str, file: bytes, why: str, store: str
+        ) -> None:
+    image = _inject(house, file, disk_format, store)
 
-    with house.nothing_changes(), pytest.raises(
-            exception.ImageUnsafe, match=why):
-        house.create(image)
+    # With the base cache it must leave no base either.
+    for driver in (house.driver(), house.driver(
+            optimized={'image_base_cache': 'true'})):
+        with house.nothing_changes(), pytest.raises(
+                exception.ImageUnsafe, match=why):
+            house.create(image, driver=driver)
 
 
-def test_a_raw_image_that_begins_like_a_qcow2_stays_raw(house: House
-                                                        ) -> None:
+@STORES
+def test_a_raw_image_that_begins_like_a_qcow2_stays_raw(
+        house: House, store: str) -> None:
     file = disk_formats.qcow2(INSIDE, backing_offset=112)
-    image = _inject(house, file, 'raw')
+    image = _inject(house, file, 'raw', store)
 
     name, result = house.create(image)
 
-    assert result.strategy == 'clone'
+    assert result.strategy == ('clone' if store == 'rbd' else 'download')
     assert house.cluster.digest('volumes', name) == \
         content.digest_of_bytes(file)
 
 
+@STORES
 def test_a_qcow2_cut_short_is_an_error_that_says_so(
-        house: House, tmp_path: pathlib.Path) -> None:
+        house: House, tmp_path: pathlib.Path, store: str) -> None:
     file = formats.make(tmp_path, content.random_bytes(8 * MIB), 'qcow2')
-    image = _inject(house, file[:len(file) // 2], 'qcow2')
+    image = _inject(house, file[:len(file) // 2], 'qcow2', store)
 
     with house.nothing_changes(), pytest.raises(
             exception.ConversionFailed, match='cut short'):
         house.create(image)
+
+
+@STORES
+def test_of_a_qcow2_with_snapshots_the_disk_as_it_is_now_is_read(
+        house: House, tmp_path: pathlib.Path, disk: bytes, store: str
+        ) -> None:
+    file = tmp_path / 'with-snapshots.qcow2'
+    file.write_bytes(formats.make(tmp_path, disk, 'qcow2'))
+    subprocess.run(['qemu-io', '-f', 'qcow2', '-c', 'write -P 7 1M 2M', file],
+                   check=True, capture_output=True)
+    now = bytearray(disk)
+    now[MIB:3 * MIB] = b'\7' * (2 * MIB)
+    formats.run('snapshot', '-c', 'earlier', file)
+    subprocess.run(['qemu-io', '-f', 'qcow2', '-c', 'write -P 9 2M 4M', file],
+                   check=True, capture_output=True)
+    now[2 * MIB:6 * MIB] = b'\11' * (4 * MIB)
+    image = house.member.make(file.read_bytes(), store, disk_format='qcow2')
+
+    name, result = house.create(image)
+
+    assert result.strategy == 'convert'
+    assert house.cluster.digest('volumes', name) == \
+        content.digest_of_bytes(bytes(now))
+
+
+@STORES
+def test_an_image_without_bytes_is_no_qcow2(house: House, store: str) -> None:
+    image = _inject(house, b'', 'qcow2', store)
+
+    with house.nothing_changes(), pytest.raises(exception.ImageUnsafe):
+        house.create(image)
+
+
+@STORES
+def test_a_qcow2_of_the_smallest_disk_is_read(
+        house: House, tmp_path: pathlib.Path, store: str) -> None:
+    """One sector: less than that qcow2 cannot say."""
+    disk = content.random_bytes(512)
+    image = house.member.make(formats.make(tmp_path, disk, 'qcow2'), store,
+                              disk_format='qcow2')
+
+    name, _ = house.create(image)
+
+    assert house.cluster.digest('volumes', name) == \
+        content.digest_of_bytes(disk)
+
+
+def test_what_is_exchanged_while_it_is_converted_is_refused(
+        house: House, tmp_path: pathlib.Path, disk: bytes) -> None:
+    """By who may write to the images' pool: it grows, and is another."""
+    file = formats.make(tmp_path, disk, 'qcow2')
+    image = house.member.make(file, disk_format='qcow2')
+    report = Steps('converting the image', lambda: _exchange(
+        house, image, file + bytes(MIB)))
+
+    before = house.cluster.names('volumes')
+
+    with pytest.raises(exception.ImageUnsafe, match='exchanged'):
+        house.create(image, report=report)
+
+    assert house.cluster.names('volumes') == before
 
 
 # -- cancelled, killed --------------------------------------------------------
@@ -211,50 +288,79 @@ def test_a_cancel_in_the_middle_is_over_soon_and_leaves_nothing(
         assert time.monotonic() - report.cancelled_at < 5
     # qemu watches what it only reads as well, and nobody ends that: Glance
     # deletes the image as soon as it is over.
-    _wait_until_unwatched(house, image)
-
-
-def _wait_until_unwatched(house: House, image: str) -> None:
-    deadline = time.monotonic() + 40
-    while time.monotonic() < deadline:
-        with house.cluster.open('images', image, read_only=True) as opened:
-            if not list(opened.watchers_list()):
-                return
-        time.sleep(0.5)
+    house.cluster.wait_until_closed('images', image)
 
 
 # -- no local byte, no secret -------------------------------------------------
 
 _IN_A_CHILD = '''
-    import resource, sys, tempfile
+    import json, resource, sys, tempfile
     # The kernel ends whoever writes a local byte.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     from volume_rbd import manager, model
     from volume_rbd.driver.images import ImageRequest
-    made = manager.VolumeManager([sys.argv[1]])
-    driver = made.backend('optimized')
-    for image in sys.argv[3:]:
-        driver.images.create(model.VolumeSpec(sys.argv[2] + image), image)
-    result = driver.images.upload(
-        model.VolumeSpec(sys.argv[2] + image),
-        ImageRequest('functional', disk_format='qcow2'))
-    driver.encryption.create_blank(
-        model.VolumeSpec(sys.argv[2], model.GIB), passphrase='ab' * 32,
-        cipher='aes-xts-plain64', key_size=256)
-    print(result.values['image_id'])
-    made.close()
+    given = json.loads(sys.argv[1])
+    made = {name: manager.VolumeManager([path]).backend(backend)
+            for name, (path, backend) in given['drivers'].items()}
+    luks = {'passphrase': 'ab' * 32, 'cipher': 'aes-xts-plain64',
+            'key_size': 256}
+    done = {}
+
+    def create(name, image, driver='clones'):
+        result = made[driver].images.create(model.VolumeSpec(name), image)
+        done[name] = result.strategy
+
+    def upload(name, driver, disk_format, **fields):
+        result = made[driver].images.upload(
+            model.VolumeSpec(name, **fields),
+            ImageRequest('functional', disk_format=disk_format))
+        done[f'{driver} {disk_format}'] = (
+            result.strategy, result.values['image_id'])
+
+    for name, image in given['images'].items():
+        create(name, image)
+    create('based', given['images']['direct'], 'bases')
+    for driver, disk_format in (
+            ('clones', 'qcow2'), ('clones', 'vmdk'), ('copies', 'raw'),
+            ('plain', 'raw')):
+        upload('downloaded', driver, disk_format)
+    encryption = made['clones'].encryption
+    encryption.create_blank(model.VolumeSpec('blank', model.GIB), **luks)
+    encryption.create_from_file(
+        model.VolumeSpec('encrypted', model.GIB), given['file'], 'qcow2',
+        **luks)
+    upload('encrypted', 'encrypted', 'raw', is_encrypted=True)
+    made['clones'].images.create_from_file(
+        model.VolumeSpec('from-file', model.GIB), given['file'], 'qcow2')
+    for driver in made.values():
+        driver.close()
+    print(json.dumps(done))
 '''
 
 
 def test_no_path_writes_a_local_byte_or_shows_a_key(
         house: House, tmp_path: pathlib.Path, disk: bytes) -> None:
     file = formats.make(tmp_path, disk, 'qcow2')
-    images = [house.member.make(file, store, disk_format='qcow2')
-              for store in ('rbd', 'file')]
+    (tmp_path / 'downloaded-by-cinder').write_bytes(file)
+    plain = [house.config(), 'optimized']
+    given = {
+        'images': {
+            'direct': house.member.make(file, disk_format='qcow2'),
+            'staged': house.member.make(file, 'file', disk_format='qcow2'),
+            'downloaded': house.member.make(disk, 'file')},
+        'drivers': {
+            'clones': plain, 'encrypted': plain,
+            'plain': [house.config(), 'ceph'],
+            'bases': [house.config({
+                'optimized': {'image_base_cache': 'true'}}), 'optimized'],
+            'copies': [house.config({'optimized': {
+                'rbd_max_clone_depth': 0, 'glance_secure_hash': 'false'}}),
+                'optimized']},
+        'file': str(tmp_path / 'downloaded-by-cinder')}
     seen: set[str] = set()
     child = subprocess.Popen(
         [sys.executable, '-W', 'ignore', '-c', textwrap.dedent(_IN_A_CHILD),
-         house.config(), 'volume-', *images],
+         json.dumps(given)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**house.environ(), 'TMPDIR': '/nowhere',
              'PYTHONDONTWRITEBYTECODE': '1'})
@@ -264,14 +370,30 @@ def test_no_path_writes_a_local_byte_or_shows_a_key(
     watcher.join()
 
     assert child.returncode == 0, err
+    done = json.loads(out)
+    assert [done[name] for name in ('direct', 'staged', 'downloaded',
+                                    'based')] == [
+        'convert', 'convert', 'download', 'convert']
+    for name in ('direct', 'staged', 'downloaded', 'based', 'from-file'):
+        assert house.cluster.digest('volumes', name) == \
+            content.digest_of_bytes(disk)
+    assert {key: value[0] for key, value in done.items()
+            if ' ' in key} == {
+        'clones qcow2': 'convert', 'clones vmdk': 'convert',
+        'copies raw': 'copy', 'plain raw': 'upload',
+        'encrypted raw': 'upload'}
+    for disk_format in ('qcow2', 'vmdk'):
+        inside = formats.read(tmp_path, _download(
+            house, done[f'clones {disk_format}'][1]), disk_format)
+        assert inside[:len(disk)] == disk
+    for driver in ('copies', 'plain'):
+        assert house.member.digest(done[f'{driver} raw'][1]) == \
+            content.digest_of_bytes(disk)
     assert any('qemu-img convert' in line for line in seen)
-    luks = [line for line in seen if 'cipher-alg' in line]
-    assert luks
+    assert any('cipher-alg' in line for line in seen)
     everything = '\n'.join(seen)
     for secret in ('ab' * 32, *house.secrets()):
         assert secret not in everything
-    assert formats.read(
-        tmp_path, _download(house, out.strip()), 'qcow2')[:len(disk)] == disk
 
 
 def _watch(child: subprocess.Popen[str], seen: set[str]) -> None:
@@ -319,6 +441,16 @@ def test_a_volume_makes_a_round_trip_through_a_format(
     assert house.cluster.digest('volumes', name) == \
         content.digest_of_bytes(disk)
     assert house.cluster.snapshots('volumes', volume) == []
+
+
+@pytest.mark.parametrize('size', [1, 513])
+def test_a_volume_that_qemu_cannot_read_is_refused(house: House, size: int
+                                                   ) -> None:
+    house.cluster.make('volumes', 'volume-odd', content.random_bytes(size))
+
+    with house.nothing_changes(), pytest.raises(
+            exception.NotSupported, match='raw'):
+        house.upload('volume-odd', disk_format='qcow2')
 
 
 def test_a_compressed_upload_is_smaller(house: House, tmp_path: pathlib.Path

@@ -205,29 +205,8 @@ def test_who_may_not_write_to_the_store_uploads(house: House) -> None:
 @pytest.fixture
 def full_store(house: House) -> Iterator[None]:
     """The pool of Glance's store has reached its quota."""
-    house.cluster.make('images', 'filler', content.random_bytes(8 * MIB))
-    house.cluster.ceph('osd', 'pool', 'set-quota', 'images', 'max_bytes',
-                       str(4 * MIB))
-    try:
-        _wait_until_full(house, True)
+    with house.cluster.full('images'):
         yield
-    finally:
-        house.cluster.ceph('osd', 'pool', 'set-quota', 'images',
-                           'max_bytes', '0')
-        _wait_until_full(house, False)
-        house.cluster.remove('images', 'filler')
-
-
-def _wait_until_full(house: House, wanted: bool) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        text = next(line for line in house.cluster.ceph(
-            'osd', 'pool', 'ls', 'detail').splitlines()
-            if "'images'" in line)
-        if ('full_quota' in text) == wanted:
-            return
-        assert time.monotonic() < deadline, text
-        time.sleep(0.5)
 
 
 @pytest.mark.timeout(200)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -30,6 +30,11 @@ CHECK_ONE_IN = 4
 MOST_BYTES = 24 * MIB
 MOST_VOLUMES, MOST_SNAPSHOTS, MOST_IMAGES = 6, 4, 4
 OBJECT = 4 * MIB
+#: What so many operations do by chance, but for one run in a million.
+_ENOUGH = 2000
+EVERY_WAY = {'upload clone', 'upload copy', 'upload upload',
+             'upload convert', 'create clone', 'create download',
+             'create convert'}
 
 
 class Shadow:
@@ -51,19 +56,19 @@ class Fuzzer:
         self.random = random.Random(seed)
         self.log: list[str] = []
         self.volumes: dict[str, Shadow] = {}
-        self.images: dict[str, bytes] = {}
+        #: id -> the disk inside, and its format.
+        self.images: dict[str, tuple[bytes, str]] = {}
+        self.strategies: set[str] = set()
         #: Clones, copies (no chain is allowed), and no optimisation.
         self.drivers: dict[str, RBDDriver] = {
             'clones': house.driver(),
-            'copies': house.driver(optimized={
-                'enable_clone_optimization': False,
-                'rbd_max_clone_depth': 0}),
+            'copies': house.driver(optimized={'rbd_max_clone_depth': 0}),
             'plain': house.driver('ceph')}
         self._operations: list[tuple[int, Callable[[], str]]] = [
             (40, self.write), (10, self.clear), (6, self.grow),
             (8, self.take_snapshot), (6, self.delete_snapshot),
             (6, self.revert), (5, self.copy_volume), (5, self.from_snapshot),
-            (3, self.upload), (4, self.from_image), (5, self.delete),
+            (5, self.upload), (5, self.from_image), (5, self.delete),
             (2, self.delete_image), (4, self.create)]
 
     def run(self, operations: int) -> None:
@@ -77,9 +82,10 @@ class Fuzzer:
                 self.check(self._some(self.volumes))
         for name in self.volumes:
             self.check(name)
-        for image, data in self.images.items():
-            assert self.house.member.digest(image) == (
-                content.digest_of_bytes(data)), image
+        for image, (data, disk_format) in self.images.items():
+            assert disk_format != 'raw' or (
+                self.house.member.digest(image)
+                == content.digest_of_bytes(data)), image
 
     def check(self, name: str) -> None:
         if self.random.randrange(CHECK_ONE_IN):
@@ -197,9 +203,14 @@ class Fuzzer:
         if len(self.images) >= MOST_IMAGES:
             return ''
         name = self._some(self.volumes)
-        image, result = self.house.upload(name, driver=self._driver())
-        self.images[image] = bytes(self.volumes[name].data)
-        return f'upload {name} {image} {result.strategy}'
+        disk_format = self.random.choice(('raw', 'raw', 'qcow2'))
+        store = self.random.choice(('rbd', 'rbd', 'file'))
+        image, result = self.house.upload(
+            name, driver=self._driver(), disk_format=disk_format,
+            store_id=store)
+        self.images[image] = bytes(self.volumes[name].data), disk_format
+        self.strategies.add(f'upload {result.strategy}')
+        return f'upload {name} {image} {store} {result.strategy}'
 
     def from_image(self) -> str:
         if len(self.volumes) >= MOST_VOLUMES or not self.images:
@@ -207,7 +218,8 @@ class Fuzzer:
         image, name = self._some(self.images), self._new()
         _, result = self.house.create(
             image, name=name, driver=self._driver())
-        data = self.images[image]
+        self.strategies.add(f'create {result.strategy}')
+        data, _ = self.images[image]
         size = self.house.cluster.size('volumes', name)
         assert size >= len(data)
         self.volumes[name] = Shadow(data.ljust(min(size, MOST_BYTES), b'\0'))
@@ -235,7 +247,7 @@ class Fuzzer:
         return f'delete {image}'
 
     # -- chance --------------------------------------------------------------
-    def _some(self, things: dict[str, object]) -> str:
+    def _some(self, things: Mapping[str, object]) -> str:
         return self.random.choice(list(things))
 
     def _new(self) -> str:
@@ -252,9 +264,13 @@ class Fuzzer:
 def test_whatever_is_done_every_byte_is_where_it_should_be(house: House
                                                            ) -> None:
     seed = SEED or random.randrange(2 ** 32)
+    print(f'VOLUME_RBD_TEST_SEED={seed}')
     fuzzer = Fuzzer(house, seed)
     try:
         fuzzer.run(OPERATIONS)
     except BaseException:
-        print(f'VOLUME_RBD_TEST_SEED={seed}', *fuzzer.log, sep='\n')
+        print(*fuzzer.log, sep='\n')
         raise
+    print(*sorted(fuzzer.strategies), sep=', ')
+    if OPERATIONS >= _ENOUGH:
+        assert fuzzer.strategies >= EVERY_WAY

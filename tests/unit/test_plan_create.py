@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -580,3 +581,28 @@ def test_a_base_that_does_not_do_is_passed_over(change: dict[str, Any]
 def test_a_base_over_the_quota_is_refused() -> None:
     with pytest.raises(exception.QuotaExceeded):
         _with_base(size_bytes=None, max_volume_bytes=GIB - 1)
+
+
+@pytest.mark.parametrize(('file_bytes', 'virtual_bytes', 'most', 'leaves'), [
+    (10, None, 10, True), (11, None, 10, False), (11, 10, 10, True),
+    (10, GIB, 10, True), (11, GIB, 10, False), (GIB, GIB, None, True)])
+def test_a_base_larger_than_the_whole_limit_is_not_made(
+        file_bytes: int, virtual_bytes: int | None, most: int | None,
+        leaves: bool) -> None:
+    decided = _with_base(
+        base=None, most_base_bytes=most, image_size_bytes=file_bytes,
+        image_virtual_size_bytes=virtual_bytes)
+    assert (decided.strategy, decided.leaves_base) == (
+        Strategy.CONVERT, leaves)
+    assert ('image_base_cache_max_gib' in decided.sentence) != leaves
+
+
+def test_a_base_that_is_there_is_cloned_whatever_its_size() -> None:
+    assert _with_base(most_base_bytes=1).reason is Reason.BASE_CACHED
+
+
+@pytest.mark.parametrize('is_direct', [True, False])
+def test_what_came_through_glance_is_for_who_may_download_it(
+        is_direct: bool) -> None:
+    decided = _with_base(base=dataclasses.replace(BASE, is_direct=is_direct))
+    assert decided.must_be_downloadable != is_direct

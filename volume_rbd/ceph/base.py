@@ -38,6 +38,8 @@ class Note:
     :param size_bytes: of the base.
     :param data_bytes: what it uses, about.
     :param used_at: seconds since the epoch, to about a minute.
+    :param is_direct: it was read from the pool of Glance's store; else its
+        bytes came through Glance, from who was let download them.
     """
 
     base_id: str
@@ -50,16 +52,17 @@ class Note:
     size_bytes: int
     data_bytes: int
     used_at: float
+    is_direct: bool = False
 
     @classmethod
     def of(cls, base: Image, image: model.GlanceImage,
-           vmdk_types: tuple[str, ...]) -> Self:
+           vmdk_types: tuple[str, ...], *, is_direct: bool) -> Self:
         return cls(
             base.id, image.id, image.disk_format, image.size_bytes,
             image.virtual_size_bytes, image.os_hash_value, vmdk_types,
             base.size_bytes, sum(
                 extent.length for extent in base.extents() if extent.exists),
-            time.time())
+            time.time(), is_direct)
 
     def is_of(self, image: model.GlanceImage, vmdk_types: tuple[str, ...]
               ) -> bool:
@@ -108,17 +111,18 @@ def _parse(text: str | None) -> Note | None:
             **fields, 'vmdk_types': tuple(map(str, fields['vmdk_types'])),
             'size_bytes': int(fields['size_bytes']),
             'data_bytes': int(fields['data_bytes']),
-            'used_at': float(fields['used_at'])})
+            'used_at': float(fields['used_at']),
+            'is_direct': fields.get('is_direct') is True})
     except (ValueError, KeyError, TypeError):
         # Everyone with write on the pool can write this: no base then.
         return None
 
 
 def finish(base: Image, image: model.GlanceImage, *, job: str,
-           vmdk_types: tuple[str, ...]) -> Note:
+           vmdk_types: tuple[str, ...], is_direct: bool) -> Note:
     """Let what was converted be cloned. The mark comes last."""
     base.create_snapshot(SNAPSHOT)
-    note = Note.of(base, image, vmdk_types)
+    note = Note.of(base, image, vmdk_types, is_direct=is_direct)
     _write(base, note)
     lineage.mark(base, kind=lineage.BASE, origin=f'glance:{image.id}',
                  job=job)

@@ -24,7 +24,7 @@ import re
 import selectors
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ from oslo_log import log as logging
 
 from volume_rbd import exception, opts, progress
 from volume_rbd.copying import luks
+from volume_rbd.copying.stalled import Stalled
 from volume_rbd.model import GIB
 
 LOG = logging.getLogger(__name__)
@@ -165,16 +166,22 @@ class QemuImg:
     """:class:`Converter` with the program of that name.
 
     :param program: path or name.
+    :param check_room: is asked about the pool that is written to while
+        nothing moves, and raises NoSpace: librbd waits without end for room
+        in a pool that is full, and says nothing.
     """
 
-    def __init__(self, program: str = 'qemu-img') -> None:
+    def __init__(self, program: str = 'qemu-img', *,
+                 check_room: Callable[[str], None] = lambda pool: None
+                 ) -> None:
         self._program = program
+        self._check_room = check_room
 
     def to_disk(self, source: RBDDisk | FileDisk, disk_format: str,
                 target: RBDDisk, *, is_zero: bool, size_bytes: int,
                 report: progress.Progress, key: bytes | None = None) -> None:
         if disk_format in _CHECKABLE:
-            self._check(source, disk_format, target.cluster, report)
+            self._check(source, disk_format, target, report)
         words = ['convert', '-p', '-n', '-W', '-m', str(_REQUESTS)]
         if is_zero:
             words.append('--target-is-zero')
@@ -185,7 +192,7 @@ class QemuImg:
             words += ['-O', 'luks', _name(source, disk_format),
                       _sealed(target)]
         report.start(size_bytes)
-        self._run(words, target.cluster, report, size_bytes,
+        self._run(words, target, report, size_bytes,
                   {} if key is None else {'key': key})
 
     def to_format(self, source: RBDDisk, target: RBDDisk, disk_format: str,
@@ -199,7 +206,7 @@ class QemuImg:
         words += [_name(source, 'raw') if key is None else _sealed(source),
                   target.new_name()]
         report.start(size_bytes)
-        self._run(words, target.cluster, report, size_bytes,
+        self._run(words, target, report, size_bytes,
                   {} if key is None else {'key': key})
 
     def make_luks_header(self, target: RBDDisk,
@@ -209,13 +216,13 @@ class QemuImg:
         words = ['create', '-q', '-f', 'luks', '-o',
                  f'key-secret=key,iter-time={encryption.hashing_ms},'
                  f'{cipher.options()}', target.new_name(), '0']
-        self._run(words, target.cluster, report, 0, {'key': encryption.key})
+        self._run(words, target, report, 0, {'key': encryption.key})
 
     def open_luks(self, target: RBDDisk, key: bytes, *,
                   report: progress.Progress) -> None:
         # "info" would do without the key, this reads nothing else.
         words = ['measure', '--output=json', '-O', 'raw', _sealed(target)]
-        self._run(words, target.cluster, report, 0, {'key': key})
+        self._run(words, target, report, 0, {'key': key})
 
     def change_luks_key(self, target: RBDDisk, key: bytes, new_key: bytes, *,
                         report: progress.Progress) -> None:
@@ -228,22 +235,21 @@ class QemuImg:
                      _sealed(target, opens)]
             for attempt in retrying():
                 with attempt:
-                    self._run(words, target.cluster, report, 0, keys)
+                    self._run(words, target, report, 0, keys)
 
     def _check(self, source: RBDDisk | FileDisk, disk_format: str,
-               cluster: opts.ClusterConfig, report: progress.Progress
-               ) -> None:
+               target: RBDDisk, report: progress.Progress) -> None:
         """What is missing at the end of a file would be read as zeros."""
         try:
             self._run(['check', '-q', '-f', _qemu_format(disk_format),
-                       _name(source, disk_format)], cluster, report, 0,
+                       _name(source, disk_format)], target, report, 0,
                       fine=_CHECK_FINE)
         except exception.ConversionFailed as error:
             raise exception.ConversionFailed(
                 f'The file is damaged or cut short: {error.message}'
                 ) from error
 
-    def _run(self, words: Sequence[str], cluster: opts.ClusterConfig,
+    def _run(self, words: Sequence[str], target: RBDDisk,
              report: progress.Progress, size_bytes: int,
              keys: Mapping[str, bytes] | None = None,
              fine: frozenset[int] = frozenset({0})) -> None:
@@ -259,10 +265,11 @@ class QemuImg:
             words = [words[0], *secrets, *words[1:]]  # after the subcommand
             LOG.debug('Running qemu-img %s', ' '.join(words))
             child = stack.enter_context(_started(
-                [*limited, *words], files, _environment(cluster)))
-            complaint = _follow(child, report, size_bytes)
+                [*limited, *words], files, _environment(target.cluster)))
+            complaint = _follow(child, Stalled(
+                report, lambda: self._check_room(target.pool)), size_bytes)
         if child.returncode not in fine:
-            raise _explain(child.returncode, complaint, cluster)
+            raise _explain(child.returncode, complaint, target.cluster)
 
 
 # -- the child ----------------------------------------------------------------

@@ -25,6 +25,7 @@ from volume_rbd.ceph.interface import Cluster
 from volume_rbd.driver.reclaim import Reclaimer
 from volume_rbd.flows import staging
 from volume_rbd.flows.base import Result
+from volume_rbd.glance.interface import Glance
 
 LOG = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ class Bases:
                                           self._config.vmdk_allowed_types):
             return None
         return plan.BaseFacts(model.SnapSpec(
-            self._pool.name, name, base.SNAPSHOT), note.size_bytes)
+            self._pool.name, name, base.SNAPSHOT), note.size_bytes,
+            note.is_direct)
 
     def note_use(self, image_id: str) -> None:
         """Its volume is there: that this fails does it no harm."""
@@ -81,16 +83,22 @@ class Bases:
     # -- making --------------------------------------------------------------
     def ensure(self, image: model.GlanceImage,
                convert: Callable[[str], Result],
-               report: progress.Progress) -> Result | None:
+               report: progress.Progress, *, is_direct: bool
+               ) -> Result | None:
         """Let there be a base of *image*, where that can be.
 
         :param convert: makes a volume of the given name of it.
+        :param is_direct: and reads it from the pool of Glance's store.
         :returns: what *convert* did; None where somebody else did it, or
             there is no room for a base.
         :raises VolumeRBDError: it failed, and nothing was left behind.
         """
         with self._making(image, report) as is_ours:
-            if not is_ours or not self._make_room():
+            if not is_ours:
+                return None
+            if not self._make_room(1, plan.base_bytes(image)):
+                LOG.info('There is no room for a base of image %s: the bases '
+                         'that are there have clones', image.id)
                 return None
             name = base.base_name(image.id)
             if not self._drop_unfit(name):
@@ -98,13 +106,27 @@ class Bases:
             result = convert(name)
             try:
                 with self._pool.open(name) as opened:
-                    base.finish(opened, image, job=result.job,
-                                vmdk_types=self._config.vmdk_allowed_types)
+                    note = base.finish(
+                        opened, image, job=result.job,
+                        vmdk_types=self._config.vmdk_allowed_types,
+                        is_direct=is_direct)
             except BaseException:
                 self._reclaimer.remove_volume(name)
                 raise
-        self._make_room(extra=0, keep=name)
+        self._make_room_after(note, name)
         return result
+
+    def _make_room_after(self, note: base.Note, name: str) -> None:
+        """How much it uses is known only now."""
+        if 0 < self._config.base_cache_max_bytes < note.data_bytes:
+            # It would not fit either if all the others went.
+            LOG.warning(
+                'The base of image %s uses %d bytes, more than '
+                'image_base_cache_max_gib allows for all; it goes as soon as '
+                'it has no clones and room is needed', note.image_id,
+                note.data_bytes)
+            return
+        self._make_room(0, 0, keep=name)
 
     @contextlib.contextmanager
     def _making(self, image: model.GlanceImage, report: progress.Progress
@@ -186,25 +208,36 @@ class Bases:
         return True
 
     # -- limits --------------------------------------------------------------
-    def _make_room(self, extra: int = 1, keep: str = '') -> bool:
-        """Remove unused bases until *extra* more fit.
+    def _make_room(self, count: int, size_bytes: int, keep: str = ''
+                   ) -> bool:
+        """Remove unused bases until *count* more of together *size_bytes*
+        fit.
 
         :returns: whether they do.
         """
         kept = sorted(self._reclaimer.find_bases(),
                       key=lambda found: found.note.used_at)
         for found in list(kept):
-            if self._has_room([each.note for each in kept], extra):
+            if self._has_room([each.note for each in kept], count,
+                              size_bytes):
                 return True
             if found.name != keep and self._reclaimer.remove_base(
                     found.name):
                 LOG.info('Removed base %s to make room', found.name)
                 kept.remove(found)
-        return self._has_room([each.note for each in kept], extra)
+        return self._has_room([each.note for each in kept], count,
+                              size_bytes)
 
-    def _has_room(self, notes: list[base.Note], extra: int) -> bool:
-        count = self._config.base_cache_max_count
-        size_bytes = self._config.base_cache_max_bytes
+    def _has_room(self, notes: list[base.Note], count: int, size_bytes: int
+                  ) -> bool:
+        most = self._config.base_cache_max_count
+        most_bytes = self._config.base_cache_max_bytes
         used = sum(note.data_bytes for note in notes)
-        return ((not count or len(notes) + extra <= count)
-                and (not size_bytes or used + extra <= size_bytes))
+        return ((not most or len(notes) + count <= most)
+                and (not most_bytes or used + size_bytes <= most_bytes))
+
+def check_downloadable(glance: Glance, image_id: str) -> None:
+    """:raises GlanceForbidden: the policy lets this user see the image and
+        not its bytes, which only the download itself tells."""
+    with contextlib.closing(glance.download(image_id, 1)) as chunks:
+        next(chunks, None)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from volume_rbd import opts, signatures
+from oslo_log import log as logging
+
+from volume_rbd import exception, opts, signatures
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.copying import qemu_img
 from volume_rbd.copying.bandwidth import Bandwidth
@@ -28,6 +30,8 @@ from volume_rbd.driver.stats import Stats
 from volume_rbd.driver.volumes import Volumes
 from volume_rbd.glance.interface import Glance
 
+LOG = logging.getLogger(__name__)
+
 
 class RBDDriver:
     """:param open_glance: called when Glance is first needed: who only
@@ -44,7 +48,8 @@ class RBDDriver:
                  open_certificates: Callable[[], signatures.Certificates]
                  = signatures.NoCertificates,
                  converter: qemu_img.Converter | None = None) -> None:
-        converter = converter or qemu_img.QemuImg()
+        converter = converter or qemu_img.QemuImg(
+            check_room=self._check_room)
         copier = Copier(config.copy_operations,
                         Bandwidth(config.copy_bytes_per_s),
                         config.verify_copies)
@@ -79,6 +84,16 @@ class RBDDriver:
         :raises ClusterUnavailable, PoolNotFound, CephPermissionDenied:
         """
         self.cluster.pool(self.config.pool).check()
+
+    def _check_room(self, pool: str) -> None:
+        try:
+            usage = self.cluster.pool(pool).usage()
+        except exception.VolumeRBDError as error:
+            LOG.warning('Whether pool %s is full is not known: %s', pool,
+                        error)
+            return
+        if not usage.max_available_bytes:
+            raise exception.NoSpace(f'Pool {pool!r} is full.')
 
     def get_fsid(self) -> str:
         """Of the cluster that the backend is in."""

@@ -55,7 +55,8 @@ def for_create(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
         flatten_wanted=config.flatten_volume_from_snapshot,
         max_volume_bytes=config.max_volume_bytes,
         may_convert=config.may_convert, may_leave_base=may_leave_base,
-        base=base, encryption_wanted=encryption_wanted)
+        base=base, most_base_bytes=config.base_cache_max_bytes or None,
+        encryption_wanted=encryption_wanted)
     if base is not None and (
             plan.plan_create(known).reason is plan.Reason.BASE_CACHED):
         return known

@@ -9,37 +9,23 @@ no second file.
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import Iterator
 
 from volume_rbd import exception, model, opts, plan, progress
 from volume_rbd.ceph import lineage, settings
 from volume_rbd.ceph.interface import Cluster
-from volume_rbd.copying import clearing, inspection, qemu_img
+from volume_rbd.copying import clearing, inspection, local_file, qemu_img
 from volume_rbd.flows import staging
 
 _ORIGIN = 'file'
 
 
-class LocalFile:
-    """A file as :class:`inspection.Readable`."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    @property
-    def size_bytes(self) -> int:
-        return os.fstat(self._descriptor).st_size
-
-    def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._descriptor, length, offset)
-
-
 def inspect_file(config: opts.BackendConfig, path: str, disk_format: str
                  ) -> int:
     """:returns: the size in bytes of the disk inside.
-    :raises ImageUnsafe, NotSupported, InvalidInput: it is not used."""
+    :raises ImageUnsafe, NotSupported: it is not used.
+    :raises InvalidInput, NotFound, AccessDenied: it cannot be read."""
     if disk_format not in {'raw', *plan.READABLE_FORMATS}:
         raise exception.NotSupported(
             f'A disk of the format {disk_format!r} cannot be read.')
@@ -47,16 +33,9 @@ def inspect_file(config: opts.BackendConfig, path: str, disk_format: str
         raise exception.NotSupported(
             f'The file is {disk_format}, and image_conversion_disable '
             'forbids to convert.')
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise exception.InvalidInput(
-            f'{path} cannot be read: {error.strerror}.') from error
-    try:
-        return inspection.inspect(LocalFile(descriptor), disk_format,
+    with local_file.opened(path) as file:
+        return inspection.inspect(file, disk_format,
                                   vmdk_types=config.vmdk_allowed_types)
-    finally:
-        os.close(descriptor)
 
 
 class FromFile:

@@ -20,7 +20,7 @@ from volume_rbd.copying import luks, qemu_img
 from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import facts
 from volume_rbd.driver.background import Flattener
-from volume_rbd.driver.bases import Bases
+from volume_rbd.driver.bases import Bases, check_downloadable
 from volume_rbd.driver.from_file import FromFile
 from volume_rbd.flows import (
     copies,
@@ -168,10 +168,13 @@ class Images:
         if decided.leaves_base:
             made = self._bases.ensure(
                 image, lambda name: self._make_base(name, decided, image,
-                                                    glance, report), report)
+                                                    glance, report), report,
+                is_direct=decided.source is not None)
             decided = self._plan_create(volume, image.id, glance)[0]
         if decided.reason is not plan.Reason.BASE_CACHED:
             return None
+        if decided.must_be_downloadable and made is None:
+            check_downloadable(glance, image.id)
         try:
             result = self._run_create(volume, decided, image, glance, report,
                                       None)

@@ -49,10 +49,13 @@ class BaseFacts:
     """The raw base of the image: it can be cloned, and is of this image.
 
     :param size_bytes: of the disk inside, rounded up to whole GiB.
+    :param is_direct: it was read from where a clone of the image, were it
+        raw, would be made; its bytes did not come through Glance.
     """
 
     source: model.SnapSpec
     size_bytes: int
+    is_direct: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +66,7 @@ class CreateFacts:
     :param base: what the base cache has of it.
     :param encryption_wanted: the volume is to be encrypted; *size_bytes* is
         what is to fit into it.
+    :param most_base_bytes: what all bases together may use; None: no limit.
     """
 
     image: model.GlanceImage
@@ -75,6 +79,7 @@ class CreateFacts:
     may_leave_base: bool = False
     base: BaseFacts | None = None
     encryption_wanted: bool = False
+    most_base_bytes: int | None = None
     built: frozenset[Strategy] = BUILT
 
 
@@ -187,6 +192,7 @@ def plan_create(facts: CreateFacts) -> Plan:
             first, *(Choice(way, Reason.CLONE_FAILED)
                      for way in _RAW_WAYS if way in facts.built)))
     reason = obstacle or Reason.NO_LOCATION
+    detail = _location_detail(facts, reason)
     wanted = _ways_without_clone(facts.image, reason, source)
     if Strategy.COPY in wanted:
         plan = dataclasses.replace(plan, source=spec)
@@ -196,13 +202,17 @@ def plan_create(facts: CreateFacts) -> Plan:
         if _may_share_base(facts):
             if facts.base is not None and _fits(facts.base, plan):
                 return _clone_base(facts, facts.base, plan)
-            plan = dataclasses.replace(plan, leaves_base=facts.base is None)
+            if facts.base is None and _is_too_large_for_a_base(facts):
+                detail += ('; a base of it would be larger than '
+                           'image_base_cache_max_gib')
+            else:
+                plan = dataclasses.replace(
+                    plan, leaves_base=facts.base is None)
         if source is not None and source.size_bytes % _SECTOR_BYTES:
             # qemu's rbd driver ends with an assertion there (tried: 7.2).
             spec = None
         plan = dataclasses.replace(plan, source=spec)
-    return settle(plan, reason, _location_detail(facts, reason), wanted,
-                  facts.built)
+    return settle(plan, reason, detail, wanted, facts.built)
 
 
 def _may_share_base(facts: CreateFacts) -> bool:
@@ -211,6 +221,18 @@ def _may_share_base(facts: CreateFacts) -> bool:
             and not facts.encryption_wanted
             and facts.max_clone_depth >= 1
             and Strategy.CLONE in facts.built)
+
+
+def base_bytes(image: model.GlanceImage) -> int:
+    """What a base of *image* will use, about: its file holds little beside
+    data. Of a file that is compressed it is too little."""
+    file_bytes = image.size_bytes or 0
+    return min(file_bytes, image.virtual_size_bytes or file_bytes)
+
+
+def _is_too_large_for_a_base(facts: CreateFacts) -> bool:
+    return (facts.most_base_bytes is not None
+            and base_bytes(facts.image) > facts.most_base_bytes)
 
 
 def _fits(base: BaseFacts, plan: Plan) -> bool:
@@ -224,6 +246,7 @@ def _clone_base(facts: CreateFacts, base: BaseFacts, plan: Plan) -> Plan:
     check_quota(size, facts.max_volume_bytes)
     return dataclasses.replace(
         plan, source=base.source, size_bytes=size,
+        must_be_downloadable=not base.is_direct,
         choices=(Choice(Strategy.CLONE, Reason.BASE_CACHED),))
 
 

@@ -190,6 +190,8 @@ class Plan:
         grows to what the disk inside of the image turns out to need.
     :param leaves_base: what is converted becomes a base, and the volume a
         clone of that.
+    :param must_be_downloadable: only who may download the image gets a clone
+        of its base: who made that had to download it.
     :param store: where an upload goes; None: Glance decides.
     :param size_bytes: of the volume that will be made, or of the image.
     """
@@ -202,6 +204,7 @@ class Plan:
     size_bytes: int = 0
     is_size_fixed: bool = True
     leaves_base: bool = False
+    must_be_downloadable: bool = False
 
     @property
     def strategy(self) -> Strategy:

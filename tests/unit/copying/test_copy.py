@@ -85,6 +85,30 @@ def test_chunks_end_on_objects() -> None:
                             (2 * CHUNK, 10)]
 
 
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 3 * CHUNK))),
+       st.integers(0, 3 * CHUNK))
+def test_pieces_are_the_extents_cut_where_objects_end(
+        lengths: list[tuple[bool, int]], start: int) -> None:
+    extents, at = [], start
+    for exists, length in lengths:
+        extents.append(Extent(at, length, exists))
+        at += length
+    pieces = list(copy.pieces(extents))
+    assert [piece.offset for piece in pieces] == (
+        [start, *(piece.end for piece in pieces)][:len(pieces)])
+    for piece in pieces:
+        assert piece.length > 0
+        [whole] = [extent for extent in extents
+                   if extent.offset <= piece.offset < extent.end]
+        assert piece.end <= whole.end
+        assert piece.exists == whole.exists
+        if piece.exists:
+            assert piece.offset // CHUNK == (piece.end - 1) // CHUNK
+            assert piece.end in (whole.end, (
+                piece.offset // CHUNK + 1) * CHUNK)
+    assert sum(piece.length for piece in pieces) == at - start
+
+
 @pytest.mark.parametrize('operations', [1, 3, 64])
 def test_no_more_is_in_flight_than_allowed(operations: int) -> None:
     source = MemoryDisk(b'x' * (20 * CHUNK), [Extent(0, 20 * CHUNK, True)])

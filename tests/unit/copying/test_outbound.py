@@ -220,3 +220,22 @@ def test_a_hole_can_be_cancelled_too() -> None:
     disk = MemoryDisk(0, [Extent(0, 8 * TIB, False)])
     with pytest.raises(exception.Cancelled):
         _drain(_stream(disk, 3, CancelsAt(5 * MIB)))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 3 * CHUNK)),
+                max_size=9))
+def test_what_exists_is_read_in_chunks_that_end_on_their_multiples(
+        lengths: list[tuple[bool, int]]) -> None:
+    extents, at = [], 0
+    for exists, length in lengths:
+        extents.append(Extent(at, length, exists))
+        at += length
+    pieces = list(outbound._pieces(extents))
+    assert [piece for piece in pieces if not piece.exists] == [
+        extent for extent in extents if not extent.exists]
+    assert [piece.offset for piece in pieces] == (
+        [0, *(piece.end for piece in pieces)][:len(pieces)])
+    assert sum(piece.length for piece in pieces) == at
+    for piece in pieces:
+        assert not piece.exists or (
+            piece.offset // CHUNK == (piece.end - 1) // CHUNK)

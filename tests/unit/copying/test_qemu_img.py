@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from volume_rbd import exception, opts, progress
-from volume_rbd.copying import luks, qemu_img
+from volume_rbd.copying import luks, qemu_img, stalled
 from volume_rbd.copying.qemu_img import FileDisk, QemuImg, RBDDisk
 
 CLUSTER = opts.ClusterConfig(user='cinder', ceph_conf='/etc/ceph/a.conf')
@@ -311,3 +311,21 @@ def test_its_last_words_are_in_the_error(
 def test_that_it_is_not_installed_is_said() -> None:
     with pytest.raises(exception.ConfigurationError, match='not installed'):
         convert(QemuImg('no-such-program'))
+
+
+def test_who_waits_for_room_in_a_pool_that_is_full_is_ended(
+        program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def check_room(pool: str) -> None:
+        asked.append(pool)
+        if len(asked) > 1:
+            raise exception.NoSpace('The pool is full.')
+
+    monkeypatch.setattr(stalled, '_PATIENCE_S', 0.3)
+    made = program('exec sleep 60')
+    started = time.monotonic()
+    with pytest.raises(exception.NoSpace):
+        convert(QemuImg(made._program, check_room=check_room))
+    assert asked == ['volumes', 'volumes']
+    assert time.monotonic() - started < 30

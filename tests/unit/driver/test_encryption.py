@@ -233,7 +233,7 @@ def test_a_volume_is_replaced_only_if_asked_for(world: World, file: str
     (content(), 'qcow2', exception.ImageUnsafe),
     (content(), 'luks', exception.NotSupported),
     (content(9 * model.MIB), 'raw', exception.InvalidSize),
-    (None, 'raw', exception.InvalidInput)])
+    (None, 'raw', exception.NotFound)])
 @pytest.mark.parametrize('is_encrypted', [True, False])
 def test_a_file_that_does_not_do_is_refused_before_anything_is_touched(
         world: World, tmp_path: Path, data: bytes | None, disk_format: str,

@@ -214,6 +214,22 @@ def test_who_may_not_see_the_image_gets_no_clone_of_its_base(world: World
         create(world, image_id, 'volume-2')
 
 
+@both_ways
+def test_who_had_to_download_it_is_cloned_by_who_may_download_it(
+        world: World, store_id: str) -> None:
+    """Glance's policy may let somebody see the image and not its bytes."""
+    image_id = image_of(world, store_id)
+    create(world, image_id, 'volume-1')
+    world.server.fail_next('download', exception.GlanceForbidden('403'))
+    if store_id == 'rbd':
+        # A raw image there would be cloned as well.
+        assert create(world, image_id, 'volume-2').reason == 'base_cached'
+        return
+    with nothing_changes(world), pytest.raises(exception.GlanceForbidden):
+        create(world, image_id, 'volume-2')
+    assert create(world, image_id, 'volume-2').reason == 'base_cached'
+
+
 def test_a_conversion_that_is_forbidden_now_is_refused(world: World) -> None:
     image_id = image_of(world)
     create(world, image_id, 'volume-1')
@@ -413,7 +429,8 @@ def _set_used(world: World, image_id: str, at: float) -> None:
 
 
 @pytest.mark.parametrize('limit', [
-    {'base_cache_max_count': 2}, {'base_cache_max_bytes': 1}])
+    {'base_cache_max_count': 2},
+    {'base_cache_max_bytes': 5 * len(FILE) // 2}])
 def test_the_one_not_used_for_longest_goes_and_never_one_with_clones(
         world: World, limit: dict[str, int]) -> None:
     ids = [image_of(world) for _ in range(3)]
@@ -439,6 +456,54 @@ def test_with_no_room_it_is_converted_for_itself(world: World) -> None:
     assert result.strategy == 'convert'
     assert parent(world, 'volume-2') is None
     assert len(_bases(world)) == 1
+
+
+def test_one_larger_than_the_whole_limit_is_not_made_and_none_goes_for_it(
+        world: World) -> None:
+    first = image_of(world)
+    create(world, first, 'volume-1')
+    delete(world, 'volume-1')
+    world.configure(base_cache_max_bytes=len(FILE) - 1)
+    result = create(world, image_of(world), 'volume-2')
+    assert result.strategy == 'convert'
+    assert 'image_base_cache_max_gib' in result.sentence
+    assert parent(world, 'volume-2') is None
+    assert _bases(world) == [base.base_name(first)]
+
+
+def test_room_is_made_before_a_base_is_made(world: World) -> None:
+    first = image_of(world)
+    create(world, first, 'volume-1')
+    delete(world, 'volume-1')
+    world.configure(base_cache_max_bytes=3 * len(FILE) // 2)
+    seen: list[list[str]] = []
+    second = image_of(world)
+    create(world, second, 'volume-2', report=OnStep({
+        'converting the image': lambda: seen.append(_bases(world))}))
+    assert seen == [[base.base_name(second)]]
+    assert parent(world, 'volume-2') == base.base_name(second)
+
+
+def test_one_that_turns_out_too_large_is_used_and_no_other_goes_for_it(
+        world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """What is compressed has more inside than its file says."""
+    first = image_of(world)
+    create(world, first, 'volume-1')
+    delete(world, 'volume-1')
+    with world.driver() as driver:
+        [found] = driver.reclaimer.find_bases()
+    small = image_of(world)
+    record = world.server.records[small]
+    record.image = dataclasses.replace(record.image, size_bytes=1)
+    # The first one takes next to nothing of the limit.
+    with world.volumes.open(found.name) as opened:
+        note = json.loads(opened.metadata()[base.KEY])
+        opened.set_metadata(base.KEY, json.dumps({**note, 'data_bytes': 1}))
+    world.configure(base_cache_max_bytes=found.note.data_bytes - 1)
+    create(world, small, 'volume-2')
+    assert parent(world, 'volume-2') == base.base_name(small)
+    assert len(_bases(world)) == 2
+    assert 'more than image_base_cache_max_gib' in caplog.text
 
 
 def test_the_last_use_is_written(world: World) -> None:
