@@ -15,6 +15,7 @@
      │   ├─ PoolNotFound
      │   ├─ GlanceImageNotFound
      │   ├─ StoreNotFound
+     │   ├─ RecordNotFound                  of a job, in RADOS
      │   └─ BackendNotFound
      ├─ Conflict                        4   the state of things forbids it
      │   ├─ ImageExists
@@ -25,6 +26,7 @@
      │   ├─ GlanceImageNotUsable            queued, deactivated, deleted …
      │   ├─ ImageUnsafe                     not what it is said to be
      │   ├─ GlanceConflict
+     │   ├─ RecordChanged                   by another process meanwhile
      │   └─ StoreReadOnly
      ├─ AccessDenied                    5
      │   ├─ CephPermissionDenied
@@ -150,6 +152,10 @@ class StoreNotFound(NotFound):
     """Glance has no store of that id."""
 
 
+class RecordNotFound(NotFound):
+    """There is no record of this name in RADOS."""
+
+
 class BackendNotFound(NotFound):
     """The configuration has no such backend section."""
 
@@ -202,6 +208,10 @@ class ImageUnsafe(Conflict):
 
 class GlanceConflict(Conflict):
     """Glance refused a change because of the image's state (409)."""
+
+
+class RecordChanged(Conflict):
+    """Another process wrote the record meanwhile; read it again."""
 
 
 class StoreReadOnly(Conflict):

@@ -29,7 +29,14 @@ Units
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -395,6 +402,44 @@ class Pool(Protocol):
         of the snapshots themselves stays on the images. Idempotent."""
 
 
+class Records(Protocol):
+    """Records of ASCII texts by key, beside the rbd_images of a pool. Each
+    call is done as a whole or not at all.
+
+    Whoever may write to the pool may write here: untrusted input.
+    """
+
+    @property
+    def namespace(self) -> str: ...
+
+    def names(self) -> list[str]:
+        """All of them, sorted. Asks every placement group: for upkeep only.
+        """
+
+    def read(self, name: str) -> dict[str, str]:
+        """:raises RecordNotFound:"""
+
+    def read_keys(self, name: str, keys: Collection[str]) -> dict[str, str]:
+        """Those that are there. :raises RecordNotFound: no record at all."""
+
+    def create(self, name: str, put: Mapping[str, str]) -> None:
+        """:raises RecordChanged: it is there already."""
+
+    def write(self, name: str, put: Mapping[str, str],
+              drop: Collection[str] = (), *,
+              expected: Mapping[str, str | None] | None = None) -> None:
+        """Set and drop keys; a record that is not there is made.
+
+        :param expected: what keys must hold before, None: not be there. The
+            record must be there then.
+        :raises RecordChanged: one of them holds something else.
+        :raises RecordNotFound: something is expected of no record.
+        """
+
+    def remove(self, name: str) -> None:
+        """:raises RecordNotFound:"""
+
+
 class Cluster(Protocol):
     """One connection of one user to one cluster, shared by all threads."""
 
@@ -411,6 +456,9 @@ class Cluster(Protocol):
         one after a reconnect."""
 
     def pool(self, name: str) -> Pool: ...
+
+    def records(self, pool: str, namespace: str) -> Records:
+        """The small records in a RADOS namespace of *pool*."""
 
     def pools(self) -> list[str]: ...
 
