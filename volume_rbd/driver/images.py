@@ -194,11 +194,10 @@ class Images:
         arguments = create_from_image.get_arguments(
             decided, job=job, image=image, volume_name=volume.name,
             volume=volume)
-        flow = create_from_image.get_flow(
-            self._tools(glance, report, checker), arguments)
+        tools = self._tools(glance, report, checker)
+        flow = create_from_image.get_flow(tools, arguments)
         result = self._with_verdict(engine.run(
-            flow, arguments, job=job,
-            connection=self._config.flow_connection), checker)
+            flow, arguments, job=job, tools=tools), checker)
         origin = f'glance:{image.id}'
         if result.strategy == plan.Strategy.CLONE:
             origin = f'rbd:{decided.source}'
@@ -244,11 +243,10 @@ class Images:
         job = str(uuid.uuid4())
         arguments = create_from_image.get_arguments(
             decided, job=job, image=known.image, volume_name=volume.name)
-        flow = create_from_image.get_flow(
-            self._tools(glance, report, checker), arguments, replaces=True)
+        tools = self._tools(glance, report, checker)
+        flow = create_from_image.get_flow(tools, arguments, replaces=True)
         return self._with_verdict(engine.run(
-            flow, arguments, job=job,
-            connection=self._config.flow_connection), checker)
+            flow, arguments, job=job, tools=tools), checker)
 
     def create_from_file(self, volume: model.VolumeSpec, path: str,
                          disk_format: str, *, replace: bool = False,
@@ -311,10 +309,9 @@ class Images:
             volume_name=volume.name, fsid=self._cluster.fsid,
             is_compressed=request.is_compressed
             and request.disk_format == 'qcow2')
-        flow = upload_to_image.get_flow(self._tools(glance, report),
-                                        arguments)
-        result = engine.run(flow, arguments, job=job,
-                            connection=self._config.flow_connection)
+        tools = self._tools(glance, report)
+        flow = upload_to_image.get_flow(tools, arguments)
+        result = engine.run(flow, arguments, job=job, tools=tools)
         self._after_registration(result, image.id, decided,
                                  report or progress.Silent())
         snapshot = registration.source_snapshot(image.id)

@@ -14,6 +14,6 @@ hand what was read to taskflow's ``flow_from_detail`` or ``load_from_detail``:
 they import and call what a record names.
 """
 
-from volume_rbd.persistence.rados import RadosBackend
+from volume_rbd.persistence.rados import DEFAULT_NAMESPACE, RadosBackend
 
-__all__ = ['RadosBackend']
+__all__ = ['DEFAULT_NAMESPACE', 'RadosBackend']
