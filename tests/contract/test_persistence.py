@@ -8,7 +8,8 @@ import unittest
 import uuid
 
 import pytest
-from taskflow import exceptions
+from taskflow import engines, exceptions, task
+from taskflow.patterns import linear_flow
 from taskflow.persistence import models
 from taskflow.tests.unit.persistence import base
 
@@ -80,6 +81,46 @@ def test_a_book_is_read_by_others_as_it_was_saved(backend, conn):
         flow.uuid]
     assert [item.uuid for item in other.get_atoms_for_flow(flow.uuid)] == [
         atom.uuid]
+
+
+def test_what_is_new_goes_on_as_the_object_it_was(conn):
+    """taskflow's storage adds an atom, saves the flow, and changes the atom.
+    """
+    book, flow, atom = _book()
+    assert conn.save_logbook(book).find(flow.uuid).find(atom.uuid) is atom
+    more = models.TaskDetail('more', str(uuid.uuid4()))
+    flow.add(more)
+    assert conn.update_flow_details(flow).find(more.uuid) is more
+    second = models.FlowDetail('second', str(uuid.uuid4()))
+    book.add(second)
+    assert conn.save_logbook(book).find(second.uuid) is second
+
+
+def test_a_flow_runs_and_is_taken_up(backend, conn):
+    class Work(task.Task):
+        def execute(self, value):
+            done.append((self.name, value))
+            if len(done) == 2:
+                raise KeyboardInterrupt
+            return value + 1
+
+    done = []
+    flow = linear_flow.Flow('work').add(
+        Work('one', provides='two'), Work('two', rebind={'value': 'two'}))
+    book = models.LogBook('book')
+    detail = models.FlowDetail('work', str(uuid.uuid4()))
+    book.add(detail)
+    conn.save_logbook(book)
+    engine = engines.load(flow, flow_detail=detail, book=book,
+                          backend=backend, store={'value': 1})
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+
+    # Another process has the flow's code and nothing but the record.
+    other = backend.get_connection().get_logbook(book.uuid)
+    engines.load(flow, flow_detail=other.find(detail.uuid), book=other,
+                 backend=backend).run()
+    assert done == [('one', 1), ('two', 2), ('two', 2)]
 
 
 def test_what_is_gone_is_gone_for_all(backend, conn, records):

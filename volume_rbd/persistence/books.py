@@ -83,9 +83,14 @@ class Books(base.Connection):  # type: ignore[misc]
             self._records.write(INDEX, {
                 _FORMAT: _VERSION, _book_key(book.uuid): book.name,
                 **{_flow_key(flow.uuid): book.uuid for flow in book}})
-            return _build_book(self._change(
+            before, found = self._change(
                 record, lambda found: _merged_book(found, book),
-                may_create=True))
+                may_create=True)
+            saved = _build_book(found, lazy=True)
+            for uuid in _flow_uuids(found):
+                saved.add(_saved_flow(before, found, uuid, book.find(uuid)))
+            saved.updated_at = book.updated_at
+            return saved
 
     def destroy_logbook(self, book_uuid: str) -> None:
         record = _record(book_uuid)
@@ -122,10 +127,10 @@ class Books(base.Connection):  # type: ignore[misc]
                             ) -> models.FlowDetail:
         uuid = flow_detail.uuid
         with _translating(f'Saving flow {uuid}'):
-            found = self._change(
+            before, found = self._change(
                 self._record_of_flow(uuid),
                 lambda found: _merged_flow(found, flow_detail))
-            return _build_flow(found, uuid)
+            return _saved_flow(before, found, uuid, flow_detail)
 
     def get_flows_for_book(self, book_uuid: str, lazy: bool = False
                            ) -> Iterator[models.FlowDetail]:
@@ -159,7 +164,7 @@ class Books(base.Connection):  # type: ignore[misc]
         uuid = atom_detail.uuid
         with _translating(f'Saving atom {uuid}'):
             record, key = self._place_of_atom(uuid)
-            found = self._change(
+            _, found = self._change(
                 record, lambda found: {key: _merged_atom(
                     found.get(key), atom_detail)})
             return _build_atom(found[key])
@@ -198,10 +203,10 @@ class Books(base.Connection):  # type: ignore[misc]
         return found
 
     def _change(self, record: str, change: Callable[[Texts], Texts], *,
-                may_create: bool = False) -> dict[str, str]:
+                may_create: bool = False) -> tuple[Texts, Texts]:
         """Write what *change* makes of what is there.
 
-        :returns: all of the record as it is then.
+        :returns: all of the record as it was before, and as it is then.
         """
         for _ in range(_MOST_TRIES):
             found = self._seen.get(record)
@@ -228,7 +233,7 @@ class Books(base.Connection):  # type: ignore[misc]
                 self._seen.pop(record, None)
                 raise
             self._seen[record] = {**found, **put}
-            return self._seen[record]
+            return found, self._seen[record]
         raise exception.RecordChanged(
             f'The record {record} is changed all the time by others.')
 
@@ -298,6 +303,22 @@ def _merged_atom(text: str | None, atom: models.AtomDetail, *,
                   'type': models.atom_detail_type(kept)})
 
 
+def _saved_flow(before: Texts, found: Texts, uuid: str,
+                given: models.FlowDetail | None) -> models.FlowDetail:
+    """The flow as it was saved. What is new in it are the very objects that
+    were given, not others like them: taskflow's storage goes on with those
+    (it is so with taskflow's own backends)."""
+    flow = _build_flow(found, uuid)
+    if given is None:
+        return flow
+    if _flow_key(uuid) not in before:
+        return given
+    for atom in given:
+        if _atom_key(uuid, atom.uuid) not in before:
+            flow.add(atom)
+    return flow
+
+
 def _build_book(found: Texts, *, lazy: bool = False) -> models.LogBook:
     if _BOOK not in found:
         raise exception.DataCorrupted('The record of a logbook has no book.')
@@ -312,9 +333,13 @@ def _build_book(found: Texts, *, lazy: bool = False) -> models.LogBook:
 
 def _build_flows(found: Texts, *, lazy: bool = False
                  ) -> Iterator[models.FlowDetail]:
-    for key in found:
-        if key.startswith('flow.'):
-            yield _build_flow(found, key.removeprefix('flow.'), lazy=lazy)
+    for uuid in _flow_uuids(found):
+        yield _build_flow(found, uuid, lazy=lazy)
+
+
+def _flow_uuids(found: Texts) -> list[str]:
+    return [key.removeprefix('flow.') for key in found
+            if key.startswith('flow.')]
 
 
 def _build_flow(found: Texts, uuid: str, *, lazy: bool = False
