@@ -9,12 +9,20 @@ ran on; the ratios are what counts.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
 import tempfile
+from typing import Any
 
-from tests.benchmark import cases, cinder_cases, data_cases, plots
+from tests.benchmark import (
+    cases,
+    cinder_cases,
+    data_cases,
+    plots,
+    table,
+)
 from volume_rbd.sandbox import Options, Sandbox
 
 SUITES = {'main': cases.Bench, 'cinder': cinder_cases.CinderBench,
@@ -42,17 +50,33 @@ def _measure(suite: str, arguments: argparse.Namespace) -> None:
     options = Options(secure_hash=False, cinder=with_cinder,
                       # The stock driver does not upload without.
                       etc_ceph=with_cinder)
-    with tempfile.TemporaryDirectory(prefix='volume-rbd-bench-') as base, \
-            Sandbox('bench', base, options=options,
-                    report=lambda line: print(line, file=sys.stderr)
-                    ) as sandbox:
-        report = SUITES[suite](sandbox, arguments.rounds).run(arguments.only)
-    report['machine'] = cases.describe_machine()
     path = arguments.folder / f'{suite}-bench.json'
+    report: dict[str, Any] = {'table': []} if suite == 'data' else {}
     if arguments.only and path.exists():
-        report = json.loads(path.read_text()) | report
+        report = json.loads(path.read_text())
+    with tempfile.TemporaryDirectory(prefix='volume-rbd-bench-') as base, \
+            Sandbox('bench', base, options=options, report=_tell) as sandbox, \
+            contextlib.closing(
+                SUITES[suite](sandbox, arguments.rounds)) as bench:
+        for case in bench.cases():
+            if arguments.only in (None, case.__name__):
+                _tell(case.__name__)
+                report[case.__name__] = case()
+                _tell(json.dumps(report[case.__name__]))
+                # What was measured stays, whatever the next one meets.
+                _save(suite, report, path)
+
+
+def _save(suite: str, report: dict[str, Any], path: pathlib.Path) -> None:
+    report['machine'] = cases.describe_machine()
+    if suite == 'data':
+        report['table'] = table.rows(report)
     path.write_text(json.dumps(report, indent=2) + '\n')
-    plots.draw(suite, report, arguments.folder / f'{suite}-bench.png')
+    plots.draw(suite, report, path.with_suffix('.png'))
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == '__main__':

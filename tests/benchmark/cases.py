@@ -15,6 +15,7 @@ import uuid
 from typing import Any
 
 from tests.benchmark.floors import Floors
+from tests.benchmark.service import Case
 from volume_rbd import manager, model
 from volume_rbd.driver import RBDDriver
 from volume_rbd.driver.images import ImageRequest
@@ -36,24 +37,18 @@ class Bench:
         self.plain = self.manager.backend('ceph')
         self.glance = self.manager.glance()
 
-    def run(self, only: str | None = None) -> dict[str, Any]:
-        """:param only: the name of a single case."""
+    def cases(self) -> list[Case]:
         for name, (size_gib, is_full) in SIZES.items():
             self._make_volume(name, size_gib, is_full)
-        report: dict[str, Any] = {}
-        for case in (self.clone_upload, self.at_once, self.clone_create,
-                     self.chunked_upload, self.memory, self.secure_hash):
-            if only not in (None, case.__name__):
-                continue
-            sys.stderr.write(f'{case.__name__}\n')
-            report[case.__name__] = case()
-            sys.stderr.write(json.dumps(report[case.__name__]) + '\n')
+        return [self.clone_upload, self.at_once, self.clone_create,
+                self.chunked_upload, self.memory, self.secure_hash]
+
+    def close(self) -> None:
         for name in SIZES:
             self.fast.volumes.delete(_name(name))
         self.fast.reclaimer.purge()
         self.floors.close()
         self.manager.close()
-        return report
 
     # -- the cases -----------------------------------------------------------
     def clone_upload(self) -> dict[str, Any]:

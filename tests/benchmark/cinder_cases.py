@@ -8,33 +8,22 @@ used, as the API shows it.
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import pathlib
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from tests.benchmark.heart import Heart, socket_of
-from tests.benchmark.service import BACKENDS, Service
+from tests.benchmark.service import BACKENDS, Case, Service
 
 
 class CinderBench(Service):
     """Uploads, everyday operations, deletes, many at once."""
 
-    def run(self, only: str | None = None) -> dict[str, Any]:
-        """:param only: the name of a single case."""
-        report: dict[str, Any] = {}
-        for case in (self.cinder_upload, self.cinder_rows,
-                     self.cinder_delete, self.cinder_at_once,
-                     self.cinder_heart):
-            if only not in (None, case.__name__):
-                continue
-            sys.stderr.write(f'{case.__name__}\n')
-            report[case.__name__] = case()
-            sys.stderr.write(json.dumps(report[case.__name__]) + '\n')
-        return report
+    def cases(self) -> list[Case]:
+        return [self.cinder_upload, self.cinder_rows, self.cinder_delete,
+                self.cinder_at_once, self.cinder_heart]
 
     # -- the cases -----------------------------------------------------------
     def cinder_upload(self) -> dict[str, Any]:

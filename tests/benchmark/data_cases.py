@@ -23,7 +23,7 @@ from typing import Any
 
 from tests.benchmark import tools
 from tests.benchmark.cost import OPERATIONS
-from tests.benchmark.service import Service, fill
+from tests.benchmark.service import Case, Service, fill
 from volume_rbd import manager, model, progress
 from volume_rbd.ceph import lineage
 from volume_rbd.copying.copier import Copier
@@ -55,20 +55,14 @@ class DataBench(Service):
             prefix='volume-rbd-data-')
         self.folder = pathlib.Path(self._temporary.name)
 
-    def run(self, only: str | None = None) -> dict[str, Any]:
-        """:param only: the name of a single case."""
-        report: dict[str, Any] = {}
-        for case in (self.data_uploads, self.data_uploads_hashed_by_glance,
-                     self.data_qcow2, self.data_base_cache,
-                     self.data_copies, self.data_streams, self.data_cost):
-            if only not in (None, case.__name__):
-                continue
-            sys.stderr.write(f'{case.__name__}\n')
-            report[case.__name__] = case()
-            sys.stderr.write(json.dumps(report[case.__name__]) + '\n')
+    def cases(self) -> list[Case]:
+        return [self.data_uploads, self.data_uploads_hashed_by_glance,
+                self.data_qcow2, self.data_base_cache, self.data_copies,
+                self.data_streams, self.data_cost]
+
+    def close(self) -> None:
         self.manager.close()
         self._temporary.cleanup()
-        return report
 
     # -- uploads through Cinder ----------------------------------------------
     def data_uploads(self) -> dict[str, Any]:

@@ -25,6 +25,10 @@ POOLS = {'stock': 'volumes-stock', 'off': 'volumes-off', 'on': 'volumes'}
 BACKENDS = ('stock', 'on')
 
 
+#: One thing to measure; what it gives back is kept as JSON.
+Case = Callable[[], dict[str, Any]]
+
+
 class Service:
     """:param rounds: how often each thing is timed."""
 
@@ -36,6 +40,9 @@ class Service:
         self.glance = GlanceAPI(member)
         self.cluster = connection.connect(opts.ClusterConfig(
             user='cinder', ceph_conf=member['CEPH_CONF']))
+
+    def close(self) -> None:
+        """Nothing that would outlive the sandbox."""
 
     def in_turns(self, run: Callable[[str], float], rounds: int,
                  ways: Sequence[str] = BACKENDS) -> dict[str, float]:
