@@ -2,6 +2,7 @@
 """Records: texts by key, each record written as a whole or not at all."""
 
 import concurrent.futures
+import time
 
 import pytest
 
@@ -122,3 +123,57 @@ def test_who_may_only_read_the_pool_writes_no_record(ceph, records):
     assert reader.read('one') == {'a': '1'}
     with pytest.raises(exception.CephPermissionDenied):
         reader.write('one', {'a': '2'})
+
+
+def test_one_has_the_lock_and_the_others_see_who(ceph, records):
+    other = ceph.world.cluster(private=True).records(
+        'volumes', records.namespace)
+    started = time.time()
+    assert records.lock('one', 'job', duration_s=30, note='node-1')
+
+    assert not other.lock('one', 'job', duration_s=30)
+    assert not records.lock('one', 'other job', duration_s=30)
+    assert not other.unlock('one', 'job')
+    for view in (records, other):
+        holder = view.find_lock('one')
+        assert (holder.owner, holder.note) == ('job', 'node-1')
+        assert 29 < holder.expires_s - started < 32
+    assert records.unlock('one', 'job')
+    assert not records.unlock('one', 'job')
+    assert records.find_lock('one') is None
+    assert other.lock('one', 'job', duration_s=30)
+    assert other.find_lock('one').client != holder.client
+
+
+def test_a_lock_ends_by_itself_unless_it_is_prolonged(ceph, records):
+    other = ceph.world.cluster(private=True).records(
+        'volumes', records.namespace)
+    assert records.lock('one', 'job', duration_s=2)
+    time.sleep(1.2)
+    assert records.lock('one', 'job', duration_s=2)
+    time.sleep(1.2)
+    assert not other.lock('one', 'mine', duration_s=2)
+    time.sleep(1.2)
+    assert records.find_lock('one') is None
+    assert other.lock('one', 'mine', duration_s=2)
+    assert not records.lock('one', 'job', duration_s=2)
+    assert not records.unlock('one', 'job')
+
+
+def test_a_lock_does_not_outlive_its_record(records):
+    records.lock('one', 'job', duration_s=30)
+    assert records.read('one') == {}
+    records.remove('one')
+
+    assert records.find_lock('one') is None
+    with pytest.raises(exception.RecordNotFound):
+        records.read('one')
+
+
+def test_who_may_only_read_sees_a_lock_and_takes_none(ceph, records):
+    reader = ceph.world.cluster('nova').records('volumes', records.namespace)
+    records.lock('one', 'job', duration_s=30)
+
+    assert reader.find_lock('one').owner == 'job'
+    with pytest.raises(exception.CephPermissionDenied):
+        reader.lock('two', 'job', duration_s=30)

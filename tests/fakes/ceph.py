@@ -19,6 +19,7 @@ from tests.fakes.ceph_disk import Disk, Link, Snap
 from tests.fakes.ceph_pool import FakePool
 from tests.fakes.ceph_records import FakeRecords
 from volume_rbd import exception
+from volume_rbd.ceph import interface
 
 #: Per user and pool: 'rw' is ``profile rbd``, 'r' ``profile rbd-read-only``.
 DEFAULT_CAPS = {
@@ -54,6 +55,8 @@ class FakeCeph:
         self.groups: dict[str, str] = {}
         #: (pool, namespace, name) -> key -> text.
         self.records: dict[tuple[str, str, str], dict[str, str]] = {}
+        self.record_locks: dict[
+            tuple[str, str, str], interface.LockHolder] = {}
         self.pool_metadata: dict[str, dict[str, str]] = {}
         self.lock = threading.RLock()
         self._number = 0

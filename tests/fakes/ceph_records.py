@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from volume_rbd import exception
+from volume_rbd.ceph import interface
 from volume_rbd.ceph.records import check_ascii
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ class FakeRecords:
         self._cluster = cluster
         self._place = pool, namespace
         self._all = cluster.server.records
+        self._locks = cluster.server.record_locks
 
     @property
     def namespace(self) -> str:
@@ -79,3 +82,33 @@ class FakeRecords:
         with self._doing('remove_record', 'rw'):
             self._find(name)
             del self._all[*self._place, name]
+            self._locks.pop((*self._place, name), None)
+
+    def lock(self, name: str, owner: str, *, duration_s: int,
+             note: str = '') -> bool:
+        with self._doing('lock_record', 'rw'):
+            self._all.setdefault((*self._place, name), {})
+            holder = self._holder(name)
+            client = self._cluster.address
+            if holder and (holder.client, holder.owner) != (client, owner):
+                return False
+            self._locks[*self._place, name] = interface.LockHolder(
+                client, owner, time.time() + duration_s, note)
+            return True
+
+    def unlock(self, name: str, owner: str) -> bool:
+        with self._doing('unlock_record', 'rw'):
+            holder = self._holder(name)
+            client = self._cluster.address
+            if not holder or (holder.client, holder.owner) != (client, owner):
+                return False
+            del self._locks[*self._place, name]
+            return True
+
+    def find_lock(self, name: str) -> interface.LockHolder | None:
+        with self._doing('read_record'):
+            return self._holder(name)
+
+    def _holder(self, name: str) -> interface.LockHolder | None:
+        holder = self._locks.get((*self._place, name))
+        return holder if holder and holder.expires_s > time.time() else None

@@ -402,6 +402,24 @@ class Pool(Protocol):
         of the snapshots themselves stays on the images. Idempotent."""
 
 
+@dataclasses.dataclass(frozen=True)
+class LockHolder:
+    """Who has the lock of a record.
+
+    :param client: its name for the cluster, ``client.4711``; every connection
+        has another.
+    :param owner: as it was given when the lock was taken.
+    :param expires_s: when the lock ends by itself, seconds since the epoch
+        by the clock of the OSD.
+    :param note: for people.
+    """
+
+    client: str
+    owner: str
+    expires_s: float
+    note: str
+
+
 class Records(Protocol):
     """Records of ASCII texts by key, beside the rbd_images of a pool. Each
     call is done as a whole or not at all.
@@ -438,6 +456,23 @@ class Records(Protocol):
 
     def remove(self, name: str) -> None:
         """:raises RecordNotFound:"""
+
+    def lock(self, name: str, owner: str, *, duration_s: int,
+             note: str = '') -> bool:
+        """Take the record's lock, or prolong it, for *duration_s* from now; a
+        record that is not there is made. It does not keep anybody from
+        writing: all have to ask for it.
+
+        :param owner: a lock belongs to this word and this connection.
+        :returns: False where somebody else has it.
+        """
+
+    def unlock(self, name: str, owner: str) -> bool:
+        """:returns: False where it was not ours, or is over."""
+
+    def find_lock(self, name: str) -> LockHolder | None:
+        """Who has it, by the clocks of the OSD and of here; None: nobody, or
+        there is no record. To know for sure, take it."""
 
 
 class Cluster(Protocol):

@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from volume_rbd import exception
-from volume_rbd.ceph import bindings
+from volume_rbd.ceph import bindings, record_lock
+from volume_rbd.ceph.interface import LockHolder
 from volume_rbd.ceph.session import Session
 
 if TYPE_CHECKING:
     from volume_rbd.ceph.connection import RadosCluster
+
+_LOCK = 'volume_rbd'
 
 # An OSD gives out at most osd_max_omap_entries_per_request at once, 1024.
 _PAGE = 1000
@@ -85,6 +89,36 @@ class RadosRecords:
     def remove(self, name: str) -> None:
         with self._doing('remove', name) as ioctx:
             ioctx.remove_object(name)
+
+    def lock(self, name: str, owner: str, *, duration_s: int,
+             note: str = '') -> bool:
+        rados = bindings.rados()
+        with self._doing('lock', name) as ioctx:
+            try:
+                ioctx.execute(name, 'lock', 'lock', record_lock.encode(
+                    _LOCK, owner, note, duration_s))
+            except rados.ObjectBusy:
+                return False
+        return True
+
+    def unlock(self, name: str, owner: str) -> bool:
+        with self._doing('unlock', name) as ioctx:
+            try:
+                ioctx.unlock(name, _LOCK, owner)
+            except bindings.rados().ObjectNotFound:
+                return False
+        return True
+
+    def find_lock(self, name: str) -> LockHolder | None:
+        with self._doing('look for the lock of', name) as ioctx:
+            try:
+                _, answer = ioctx.execute(name, 'lock', 'get_info',
+                                          record_lock.encode_question(_LOCK))
+            except bindings.rados().ObjectNotFound:
+                return None
+        holder = record_lock.decode(answer)
+        # The OSD tells of a lock that is over until somebody else takes it.
+        return holder if holder and holder.expires_s > time.time() else None
 
     def names(self) -> list[str]:
         with self._using('list the records of', self._pool) as (_, ioctx):
