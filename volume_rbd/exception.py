@@ -16,6 +16,7 @@
      │   ├─ GlanceImageNotFound
      │   ├─ StoreNotFound
      │   ├─ RecordNotFound                  of a job, in RADOS
+     │   ├─ KeyNotFound                     in the key manager
      │   └─ BackendNotFound
      ├─ Conflict                        4   the state of things forbids it
      │   ├─ ImageExists
@@ -30,6 +31,7 @@
      │   └─ StoreReadOnly
      ├─ AccessDenied                    5
      │   ├─ CephPermissionDenied
+     │   ├─ WrongPassphrase                 it opens no such volume
      │   ├─ GlanceForbidden
      │   └─ GlanceUnauthorized
      ├─ Unavailable                     6   try again when it is back
@@ -156,6 +158,13 @@ class RecordNotFound(NotFound):
     """There is no record of this name in RADOS."""
 
 
+class KeyNotFound(NotFound):
+    """The key manager has no such key, or does not show it to this user."""
+
+    default_remedy = ('Check the id and whose key it is, for instance with '
+                      '"openstack secret list".')
+
+
 class BackendNotFound(NotFound):
     """The configuration has no such backend section."""
 
@@ -229,6 +238,12 @@ class CephPermissionDenied(AccessDenied):
 
     default_remedy = ('Compare the user\'s caps ("ceph auth get '
                       'client.<user>") with those in the security note.')
+
+
+class WrongPassphrase(AccessDenied):
+    """The passphrase does not open the encrypted volume."""
+
+    default_remedy = 'Give the one that the volume (or image) was made with.'
 
 
 class GlanceForbidden(AccessDenied):

@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from volume_rbd import exception, model, opts, signatures
+from volume_rbd import exception, key_manager, model, opts, signatures
 from volume_rbd.ceph import connection
 from volume_rbd.driver import RBDDriver
-from volume_rbd.glance import Door, open_glance
+from volume_rbd.glance import Door, find_user_auth, open_glance
 from volume_rbd.glance.interface import Glance
 
 #: Looked for in this order where no file is named.
@@ -77,6 +77,11 @@ class VolumeManager:
     def certificates(self) -> signatures.Certificates:
         """Those of the key manager, asked as the service."""
         return self.certificates_for(None)
+
+    def keys(self) -> key_manager.KeyManager:
+        """The key manager, asked as the user."""
+        return key_manager.KeyManager(
+            self.conf, lambda: find_user_auth(self.conf, self._environ))
 
     # -- a service's callers -------------------------------------------------
     def glance_for(self, caller: model.Caller | None) -> Glance:

@@ -20,6 +20,11 @@ MAX_GIB = 1_000_000
 #: The snapshot's name in every location that Glance registers.
 GLANCE_SNAPSHOT = 'snap'
 
+#: Properties of Glance images that are encrypted: by which each of them can be
+#: known as one. The first is Cinder's, and names the key.
+KEY_ID_PROPERTY = 'cinder_encryption_key_id'
+ENCRYPT_FORMAT_PROPERTY = 'os_encrypt_format'
+
 # librbd takes more; '@' and '/' cannot be told from a snapshot or a pool, and
 # control characters and leading dashes break every tool around it.
 _NAME = re.compile(r'[A-Za-z0-9_.][A-Za-z0-9_.:+ -]{0,249}\Z')
@@ -187,7 +192,7 @@ class GlanceImage:
     def is_encrypted(self) -> bool:
         return (self.disk_format == 'luks' or any(
             self.properties.get(key) for key in (
-                'cinder_encryption_key_id', 'os_encrypt_format',
+                KEY_ID_PROPERTY, ENCRYPT_FORMAT_PROPERTY,
                 'os_decrypt_size')))
 
 
@@ -196,14 +201,16 @@ class VolumeSpec:
     """A volume of the block-storage service, as its caller knows it.
 
     :param name: the name of its rbd_image.
-    :param size_bytes: None where the caller does not know it.
+    :param size_bytes: None where the caller does not know it. An encrypted
+        one is larger by its header.
+    :param is_encrypted: None: whoever must know looks at its first bytes.
     :param is_multiattach: several may have it open for writing at once.
     :param qos: limits in the words of the service, e.g. total_iops_sec.
     """
 
     name: str
     size_bytes: int | None = None
-    is_encrypted: bool = False
+    is_encrypted: bool | None = None
     is_multiattach: bool = False
     qos: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

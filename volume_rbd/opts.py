@@ -295,11 +295,11 @@ backend_opts: list[cfg.Opt] = [
              'qemu-img converts or Ceph flattens. 0: no limit.'),
     cfg.BoolOpt(
         'verify_copies', default=False,
-        help='After a copy inside the cluster (an upload by the strategy '
-             'copy, a volume moved to another pool) read the source and the '
-             'copy once more and compare them byte for byte. One that '
-             'differs is undone, and the operation fails. It costs twice '
-             'the reads.'),
+        help='After a copy inside the cluster (an upload or a volume from an '
+             'image by the strategy copy, a volume moved to another pool) '
+             'read the source and the copy once more and compare them byte '
+             'for byte. One that differs is undone, and the operation fails. '
+             'It costs twice the reads.'),
     cfg.BoolOpt(
         'glance_secure_hash', default=True,
         help='What do_secure_hash is in glance-api.conf, which Glance does '

@@ -15,11 +15,13 @@ from pathlib import Path
 from tests.fakes import disk_formats
 from tests.fakes.ceph import FakeCeph
 from volume_rbd import exception, progress
-from volume_rbd.copying.luks import Cipher
+from volume_rbd.ceph.interface import Image
+from volume_rbd.copying import luks
 from volume_rbd.copying.qemu_img import FileDisk, RBDDisk
 
 LUKS_MAGIC = b'LUKS\xba\xbe\x00\x01'
 LUKS_HEADER_BYTES = 8192
+_LENGTH_AT = 104  # in sectors
 _PIECE = 1024 * 1024
 
 
@@ -50,8 +52,8 @@ class FakeQemuImg:
             target.pool)
         report.start(size_bytes)
         with pool.open(target.image) as disk:
-            if key is not None and disk.read(8, 32) != _digest(key):
-                raise exception.ConversionFailed('Invalid password.')
+            if key is not None:
+                _open(disk, key)
             if start + len(data) > disk.size_bytes:
                 raise exception.ConversionFailed('The target is too small.')
             for offset in range(0, len(data), _PIECE):
@@ -64,20 +66,38 @@ class FakeQemuImg:
 
     def to_format(self, source: RBDDisk, target: RBDDisk, disk_format: str,
                   *, size_bytes: int, report: progress.Progress,
-                  compress: bool = False) -> None:
+                  compress: bool = False, key: bytes | None = None) -> None:
         self.calls.append(f'to_format {disk_format}{" -c" * compress}')
         report.start(size_bytes)
-        data = disk_formats.MAKERS[disk_format](self._read(source))
+        data = self._read(source)
+        if key is not None:
+            self.open_luks(source, key, report=report)
+            data = data[LUKS_HEADER_BYTES:]
+        if disk_format != 'raw':
+            data = disk_formats.MAKERS[disk_format](data)
         self._make(target, data)
         self._check(target, report)
         report.advance(size_bytes)
 
-    def make_luks_header(self, target: RBDDisk, cipher: Cipher, key: bytes,
-                         *, report: progress.Progress) -> None:
+    def make_luks_header(self, target: RBDDisk,
+                         encryption: luks.Encryption, *,
+                         report: progress.Progress) -> None:
+        cipher = luks.parse_cipher(encryption.cipher, encryption.key_size)
         self.calls.append(f'luks {cipher.options()}')
-        header = LUKS_MAGIC + _digest(key)
+        header = (LUKS_MAGIC + _digest(encryption.key)).ljust(
+            _LENGTH_AT, b'\0') + (LUKS_HEADER_BYTES // 512).to_bytes(4, 'big')
         self._make(target, header.ljust(LUKS_HEADER_BYTES, b'\0'))
         self._check(target, report)
+
+    def open_luks(self, target: RBDDisk, key: bytes, *,
+                  report: progress.Progress) -> None:
+        self.calls.append('open_luks')
+        self._check(target, report)
+        pool = self._ceph.cluster(target.cluster.user or 'cinder').pool(
+            target.pool)
+        with pool.open(target.image, snapshot=target.snapshot,
+                       read_only=True) as disk:
+            _open(disk, key)
 
     def change_luks_key(self, target: RBDDisk, key: bytes, new_key: bytes, *,
                         report: progress.Progress) -> None:
@@ -86,8 +106,7 @@ class FakeQemuImg:
             target.pool)
         self._check(target, report)
         with pool.open(target.image) as disk:
-            if disk.read(8, 32) != _digest(key):
-                raise exception.ConversionFailed('Invalid password.')
+            _open(disk, key)
             disk.write(_digest(new_key), 8)
 
     def _check(self, target: RBDDisk, report: progress.Progress) -> None:
@@ -120,6 +139,11 @@ class FakeQemuImg:
         with pool.open(source.image, snapshot=source.snapshot,
                        read_only=True) as disk:
             return disk.read(0, disk.size_bytes)
+
+
+def _open(disk: Image, key: bytes) -> None:
+    if disk.read(8, 32) != _digest(key):
+        raise exception.WrongPassphrase('It does not open it.')
 
 
 def _digest(key: bytes) -> bytes:

@@ -103,8 +103,9 @@ def test_an_image_without_bytes_makes_an_empty_volume(
     name, result = house.create(image)
 
     # An rbd store keeps an rbd_image of 0 bytes: there is nothing to share.
-    assert result.strategy == 'download'
-    assert result.reason == ('empty_image' if store == 'rbd' else 'not_rbd')
+    assert (result.strategy, result.reason) == (
+        ('copy', 'empty_image') if store == 'rbd'
+        else ('download', 'not_rbd'))
     assert house.cluster.size('volumes', name) == GIB
     assert house.cluster.digest('volumes', name) == content.EMPTY
 
@@ -169,22 +170,7 @@ def test_the_depth_is_counted_across_pools(house: House) -> None:
 
     name, result = house.create(second_image, driver=limited)
 
-    assert (result.strategy, result.reason) == ('download', 'depth_reached')
+    assert (result.strategy, result.reason) == ('copy', 'depth_reached')
     assert house.cluster.parent('volumes', name) is None
     assert house.cluster.digest('volumes', name) == \
         house.cluster.digest('volumes', first)
-
-
-def test_a_policy_for_independence_downloads(house: House) -> None:
-    data = content.sparse_bytes(5 * MIB)
-    image = house.member.make(data)
-    driver = house.driver(
-        optimized={'rbd_flatten_volume_from_snapshot': 'true'})
-
-    name, result = house.create(image, driver=driver)
-
-    assert (result.strategy, result.reason) == (
-        'download', 'independence_wanted')
-    assert house.cluster.parent('volumes', name) is None
-    assert house.cluster.digest('volumes', name) == \
-        content.digest_of_bytes(data)

@@ -82,7 +82,7 @@ def test_a_clone_opens_with_its_own_passphrase_and_no_other(
         assert _decrypt(house, name, tmp_path, right)[:len(data)] == data
         with pytest.raises(subprocess.CalledProcessError):
             _decrypt(house, name, tmp_path, wrong)
-    with pytest.raises(exception.ConversionFailed):
+    with pytest.raises(exception.WrongPassphrase):
         driver.encryption.change_passphrase(
             clone.name, passphrase=PASSPHRASE, new_passphrase='third')
 
@@ -115,7 +115,7 @@ def test_an_encrypted_volume_is_uploaded_as_it_is(
 
     result = house.driver().images.upload(volume, ImageRequest('functional'))
 
-    assert (result.strategy, result.reason) == ('upload', 'encrypted_volume')
+    assert (result.strategy, result.reason) == ('copy', 'encrypted_volume')
     image = result.values['image_id']
     assert house.member.get(image)['size'] == house.cluster.size(
         'volumes', name)

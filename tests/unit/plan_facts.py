@@ -59,4 +59,5 @@ def upload_facts(**changes: Any) -> plan.UploadFacts:
                          stores=(FILE_STORE, STORE)), **changes)
 
 
-ALL_STRATEGIES = frozenset(plan.Strategy)
+#: A release that lacks one strategy.
+WITHOUT_COPY = plan.BUILT - {plan.Strategy.COPY}

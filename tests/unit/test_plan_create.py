@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.unit.plan_facts import (
-    ALL_STRATEGIES,
     BASE,
     FSID,
     GIB,
     IMAGE_ID,
     OTHER_FSID,
+    WITHOUT_COPY,
     create_facts,
     place,
     url,
@@ -36,15 +36,17 @@ def test_an_image_in_the_same_cluster_is_cloned() -> None:
     assert decided.operation is plan.Operation.CREATE_FROM_IMAGE
 
 
-def test_a_clone_that_cannot_be_made_is_followed_by_a_download() -> None:
-    assert plan.plan_create(create_facts()).choices[1] == plan.Choice(
-        Strategy.DOWNLOAD, Reason.CLONE_FAILED)
+def test_a_clone_that_cannot_be_made_is_followed_by_a_copy_and_a_download(
+        ) -> None:
+    assert plan.plan_create(create_facts()).choices[1:] == tuple(
+        plan.Choice(way, Reason.CLONE_FAILED)
+        for way in (Strategy.COPY, Strategy.DOWNLOAD))
 
 
 #: Every row: the one thing that is different, and the reason it gives.
 DOWNLOADED: list[tuple[dict[str, Any], Reason]] = [
-    ({'image_properties': ENCRYPTED}, Reason.ENCRYPTED_IMAGE),
-    ({'locations': (place(size_bytes=0),)}, Reason.EMPTY_IMAGE),
+    ({'image_properties': ENCRYPTED, 'locations': (place(
+        problem=Reason.SNAPSHOT_DENIED),)}, Reason.ENCRYPTED_IMAGE),
     ({'locations': ()}, Reason.NO_LOCATION),
     ({'locations': (NOWHERE,)}, Reason.NOT_RBD),
     ({'locations': (BROKEN,)}, Reason.MALFORMED_LOCATION),
@@ -58,7 +60,7 @@ DOWNLOADED: list[tuple[dict[str, Any], Reason]] = [
 
 @pytest.mark.parametrize(('change', 'reason'), DOWNLOADED,
                          ids=[reason.value for _, reason in DOWNLOADED])
-def test_an_image_that_must_not_be_cloned_is_downloaded(
+def test_an_image_that_cannot_be_read_here_is_downloaded(
         change: dict[str, Any], reason: Reason) -> None:
     decided = plan.plan_create(create_facts(**change))
     assert [choice.strategy for choice in decided.choices] == [
@@ -69,33 +71,43 @@ def test_an_image_that_must_not_be_cloned_is_downloaded(
     assert decided.source is None
 
 
+#: What can be read and not cloned.
 COPIED: list[tuple[dict[str, Any], Reason]] = [
     ({'flatten_wanted': True}, Reason.INDEPENDENCE_WANTED),
     ({'max_clone_depth': 0}, Reason.DEPTH_REACHED),
     ({'max_clone_depth': 5, 'locations': (place(depth=5),)},
      Reason.DEPTH_REACHED),
+    ({'image_properties': ENCRYPTED}, Reason.ENCRYPTED_IMAGE),
+    ({'locations': (place(size_bytes=0),)}, Reason.EMPTY_IMAGE),
 ]
 
 
 @pytest.mark.parametrize(('change', 'reason'), COPIED)
-def test_where_policy_forbids_a_clone_a_copy_is_wanted_and_a_download_done(
+def test_an_image_that_can_be_read_here_is_copied_before_it_is_downloaded(
         change: dict[str, Any], reason: Reason) -> None:
     decided = plan.plan_create(create_facts(**change))
-    assert [choice.strategy for choice in decided.choices] == [
-        Strategy.DOWNLOAD]
-    assert decided.reason is reason
-    assert decided.ruled_out == (
-        plan.Choice(Strategy.CLONE, reason),
-        plan.Choice(Strategy.COPY, Reason.NOT_IN_THIS_RELEASE))
-
-
-@pytest.mark.parametrize(('change', 'reason'), COPIED)
-def test_a_release_with_copy_will_copy_first(change: dict[str, Any],
-                                             reason: Reason) -> None:
-    decided = plan.plan_create(create_facts(built=ALL_STRATEGIES, **change))
     assert decided.choices == (plan.Choice(Strategy.COPY, reason),
                                plan.Choice(Strategy.DOWNLOAD, reason))
     assert decided.ruled_out == (plan.Choice(Strategy.CLONE, reason),)
+    assert decided.source == HERE
+
+
+def test_of_two_readable_locations_the_shallower_one_is_copied() -> None:
+    decided = plan.plan_create(create_facts(flatten_wanted=True, locations=(
+        place(pool='deep', depth=3), place(pool='flat', depth=1))))
+    assert decided.source is not None
+    assert decided.source.pool == 'flat'
+
+
+@pytest.mark.parametrize(('change', 'reason'), COPIED)
+def test_a_way_that_a_release_does_not_have_is_ruled_out(
+        change: dict[str, Any], reason: Reason) -> None:
+    decided = plan.plan_create(create_facts(built=WITHOUT_COPY, **change))
+    assert [choice.strategy for choice in decided.choices] == [
+        Strategy.DOWNLOAD]
+    assert decided.ruled_out == (
+        plan.Choice(Strategy.CLONE, reason),
+        plan.Choice(Strategy.COPY, Reason.NOT_IN_THIS_RELEASE))
 
 
 CONVERTED = ['qcow2', 'vmdk', 'vhd', 'vhdx', 'vdi', 'iso', 'ploop']
@@ -153,7 +165,7 @@ REFUSED: list[tuple[dict[str, Any], Reason, str]] = [
 ]
 
 
-@pytest.mark.parametrize('built', [plan.BUILT, ALL_STRATEGIES])
+@pytest.mark.parametrize('built', [plan.BUILT, WITHOUT_COPY])
 @pytest.mark.parametrize(('change', 'reason', 'detail'), REFUSED)
 def test_what_nothing_can_convert_is_refused_with_the_way_out(
         change: dict[str, Any], reason: Reason, detail: str,
@@ -163,6 +175,68 @@ def test_what_nothing_can_convert_is_refused_with_the_way_out(
     assert plan.SENTENCES[reason][:-1] in caught.value.message
     assert detail in caught.value.message
     assert 'qemu-img convert' in caught.value.remedy
+
+
+# -- encrypted ----------------------------------------------------------------
+
+@pytest.mark.parametrize('disk_format', ['raw', *CONVERTED])
+@pytest.mark.parametrize('change', [
+    {}, {'max_clone_depth': 0}, {'flatten_wanted': True},
+    {'may_leave_base': True}, {'may_leave_base': True, 'base': BASE}])
+def test_a_disk_is_encrypted_on_its_way_and_never_shared(
+        disk_format: str, change: dict[str, Any]) -> None:
+    decided = plan.plan_create(create_facts(
+        encryption_wanted=True, image_disk_format=disk_format, **change))
+    assert decided.choices == (
+        plan.Choice(Strategy.CONVERT, Reason.ENCRYPTION_WANTED),)
+    assert decided.ruled_out == (
+        plan.Choice(Strategy.CLONE, Reason.ENCRYPTION_WANTED),)
+    assert decided.source == HERE
+    assert not decided.leaves_base
+    assert decided.size_bytes == GIB  # beside the header
+
+
+@pytest.mark.parametrize('places', [
+    (), (NOWHERE,), (place(size_bytes=1025),),
+    (place(problem=Reason.FOREIGN_LOCATION),)])
+def test_a_raw_disk_elsewhere_is_staged_to_be_encrypted(
+        places: tuple[plan.LocationFacts, ...]) -> None:
+    decided = plan.plan_create(create_facts(encryption_wanted=True,
+                                            locations=places))
+    assert decided.strategy is Strategy.CONVERT
+    assert decided.source is None
+
+
+def test_a_raw_disk_is_encrypted_where_conversions_are_forbidden() -> None:
+    """As in Cinder: its format stays."""
+    facts = create_facts(encryption_wanted=True, may_convert=False)
+    assert plan.plan_create(facts).strategy is Strategy.CONVERT
+    with pytest.raises(exception.NotSupported,
+                       match='image_conversion_disable'):
+        plan.plan_create(create_facts(
+            encryption_wanted=True, may_convert=False,
+            image_disk_format='qcow2'))
+
+
+@pytest.mark.parametrize(('asked', 'image_bytes', 'got'), [
+    (None, GIB + 4096, GIB + 4096), (GIB, GIB + 4096, GIB + 4096),
+    (3 * GIB, GIB + 4096, 3 * GIB + 4096), (None, 4096, GIB + 4096)])
+def test_an_encrypted_image_brings_its_header_along(
+        asked: int | None, image_bytes: int, got: int) -> None:
+    decided = plan.plan_create(create_facts(
+        encryption_wanted=True, image_properties=ENCRYPTED,
+        size_bytes=asked, image_size_bytes=image_bytes,
+        locations=(place(size_bytes=image_bytes),), max_volume_bytes=3 * GIB))
+    assert decided.choices[-1].strategy is Strategy.DOWNLOAD
+    assert decided.reason is Reason.ENCRYPTED_IMAGE
+    assert decided.size_bytes == got
+
+
+def test_an_encrypted_image_does_not_fit_into_less() -> None:
+    with pytest.raises(exception.InvalidSize, match='needs 2 GiB'):
+        plan.plan_create(create_facts(
+            encryption_wanted=True, image_properties=ENCRYPTED,
+            size_bytes=GIB, image_size_bytes=2 * GIB + 4096))
 
 
 def test_a_conversion_is_refused_where_the_operator_forbids_it() -> None:
@@ -216,7 +290,7 @@ def test_of_several_obstacles_the_most_basic_is_told(first: int) -> None:
     changes: dict[str, Any] = {}
     for _, change in reversed(OBSTACLES[first:]):
         changes.update(change)
-    decided = plan.plan_create(create_facts(built=ALL_STRATEGIES, **changes))
+    decided = plan.plan_create(create_facts(**changes))
     assert decided.reason is OBSTACLES[first][0]
 
 

@@ -62,8 +62,7 @@ images = st.builds(
     min_disk_gib=st.integers(0, 3),
     properties=st.sampled_from([{}, {}, {'cinder_encryption_key_id': 'k'}]))
 
-built = st.sampled_from([plan.BUILT, plan.BUILT_FOR_UPLOAD,
-                         plan_facts.ALL_STRATEGIES])
+built = st.sampled_from([plan.BUILT, plan_facts.WITHOUT_COPY])
 
 creations = st.builds(
     plan.CreateFacts, image=images,
@@ -71,7 +70,7 @@ creations = st.builds(
     size_bytes=st.one_of(st.none(), st.integers(-1, 9 * GIB)),
     max_clone_depth=st.integers(0, 6), flatten_wanted=st.booleans(),
     max_volume_bytes=st.one_of(st.none(), st.integers(0, 9 * GIB)),
-    may_convert=st.booleans(), built=built)
+    may_convert=st.booleans(), encryption_wanted=st.booleans(), built=built)
 
 uploads = st.builds(
     plan.UploadFacts, size_bytes=st.integers(0, 9 * GIB), fsid=st.just(FSID),
@@ -81,7 +80,8 @@ uploads = st.builds(
     wanted_store=st.sampled_from([None, None, 'a', 'c']),
     disk_format=st.sampled_from(['raw', 'raw', 'vmdk', 'iso']),
     container_format=st.sampled_from(['bare', 'bare', 'ova']),
-    is_encrypted=st.booleans(), depth=st.integers(0, 7),
+    is_encrypted=st.booleans(), decryption_wanted=st.booleans(),
+    depth=st.integers(0, 7),
     max_clone_depth=st.integers(0, 6), flatten_first=st.booleans(),
     may_convert=st.booleans(), built=built)
 
@@ -208,9 +208,14 @@ def test_the_volume_holds_the_image_and_keeps_to_the_quota(
     assert decided.size_bytes >= (image.virtual_size_bytes or 0)
     assert decided.size_bytes >= image.min_disk_gib * GIB
     assert decided.size_bytes > 0 or facts.size_bytes == 0
-    if facts.size_bytes is not None:
+    # What is encrypted already brings its header along.
+    header = decided.size_bytes - (facts.size_bytes or decided.size_bytes)
+    if facts.encryption_wanted and image.is_encrypted:
+        assert 0 <= header < GIB
+    elif facts.size_bytes is not None:
         assert decided.size_bytes == facts.size_bytes
-    if facts.max_volume_bytes is not None:
+    if facts.max_volume_bytes is not None and not (
+            facts.encryption_wanted and image.is_encrypted):
         assert decided.size_bytes <= facts.max_volume_bytes
 
 
@@ -225,6 +230,7 @@ def test_a_volume_is_cloned_only_as_deep_as_allowed_and_only_if_wanted(
         assert facts.image.disk_format == 'raw'
         assert facts.image.container_format == 'bare'
         assert not facts.image.is_encrypted
+        assert not facts.encryption_wanted
 
 
 @every_plan
@@ -237,14 +243,18 @@ def test_only_a_bare_disk_whose_key_nobody_needs_is_converted(
         choice.strategy for choice in decided.choices}
     if isinstance(facts, plan.CreateFacts):
         image = facts.image
-        assert is_converted == (image.disk_format != 'raw')
+        is_sealed = facts.encryption_wanted and not image.is_encrypted
+        assert is_converted == (image.disk_format != 'raw' or is_sealed)
         assert image.container_format == 'bare' or not is_converted
         assert not (is_converted and image.is_encrypted)
     else:
-        assert is_converted == (facts.disk_format != 'raw')
+        is_opened = facts.decryption_wanted and facts.is_encrypted
+        assert is_converted == (facts.disk_format != 'raw' or is_opened)
         assert facts.container_format == 'bare'
-        assert not (is_converted and facts.is_encrypted)
-    assert facts.may_convert or not is_converted
+        assert not (is_converted and facts.is_encrypted) or is_opened
+    is_raw = (facts.image.disk_format if isinstance(facts, plan.CreateFacts)
+              else facts.disk_format) == 'raw'
+    assert facts.may_convert or not is_converted or is_raw
 
 
 @given(uploads)
@@ -268,6 +278,19 @@ def test_a_volume_is_cloned_only_into_a_writable_rbd_store_of_our_cluster(
         assert facts.flatten_first or facts.depth < facts.max_clone_depth
 
 
+@given(creations)
+def test_an_image_is_copied_only_as_it_is_and_downloaded_after_that(
+        facts: plan.CreateFacts) -> None:
+    decided = _plan(facts)
+    if not isinstance(decided, plan.Plan) or Strategy.COPY not in {
+            choice.strategy for choice in decided.choices}:
+        return
+    assert facts.image.disk_format == 'raw'
+    assert facts.image.container_format == 'bare'
+    assert decided.source is not None
+    assert decided.choices[-1].strategy is Strategy.DOWNLOAD
+
+
 @given(uploads)
 def test_a_volume_is_copied_only_into_a_store_it_could_be_cloned_into(
         facts: plan.UploadFacts) -> None:
@@ -276,7 +299,6 @@ def test_a_volume_is_copied_only_into_a_store_it_could_be_cloned_into(
             choice.strategy for choice in decided.choices}:
         return
     assert facts.clone_enabled
-    assert not facts.is_encrypted
     assert facts.size_bytes > 0
     assert decided.store is not None
     assert (decided.store.type, decided.store.fsid) == ('rbd', facts.fsid)
@@ -303,11 +325,16 @@ def _reached() -> Iterator[Reason]:
                plan.plan_create(plan_facts.create_facts(
                    image_disk_format='qcow2', may_leave_base=True,
                    base=plan_facts.BASE)),
+               plan.plan_create(plan_facts.create_facts(
+                   encryption_wanted=True)),
+               plan.plan_upload(plan_facts.upload_facts(is_encrypted=True)),
+               plan.plan_upload(plan_facts.upload_facts(
+                   is_encrypted=True, decryption_wanted=True)),
                plan.plan_upload(plan_facts.upload_facts())]
     rows = [*test_plan_create.DOWNLOADED, *test_plan_create.COPIED]
     decided += [plan.plan_create(plan_facts.create_facts(
         built=kind, **change)) for change, _ in rows
-        for kind in (plan.BUILT, plan_facts.ALL_STRATEGIES)]
+        for kind in (plan.BUILT, plan_facts.WITHOUT_COPY)]
     decided += [plan.plan_upload(plan_facts.upload_facts(**change))
                 for change, *_ in test_plan_upload.UPLOADED]
     for one in decided:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from tests.unit.plan_facts import (
-    ALL_STRATEGIES,
     FILE_STORE,
     FSID,
     GIB,
     OTHER_FSID,
     STORE,
+    WITHOUT_COPY,
     upload_facts,
 )
 from volume_rbd import exception, model, plan
@@ -39,7 +39,6 @@ def test_a_volume_is_cloned_into_a_store_of_the_same_cluster() -> None:
 
 UPLOADED: list[tuple[dict[str, Any], Reason, str]] = [
     ({'clone_enabled': False}, Reason.CLONE_DISABLED, ''),
-    ({'is_encrypted': True}, Reason.ENCRYPTED_VOLUME, ''),
     ({'size_bytes': 0}, Reason.EMPTY_VOLUME, ''),
     ({'stores': None, 'stores_problem': Reason.STORES_FORBIDDEN},
      Reason.STORES_FORBIDDEN, ''),
@@ -83,8 +82,38 @@ def test_a_clone_is_one_deeper_than_its_volume(depth: int, limit: int,
             Strategy.COPY, Strategy.UPLOAD]
 
 
+def test_an_encrypted_volume_is_copied_as_it_is() -> None:
+    decided = plan.plan_upload(upload_facts(is_encrypted=True))
+    assert decided.choices == (
+        plan.Choice(Strategy.COPY, Reason.ENCRYPTED_VOLUME),
+        plan.Choice(Strategy.UPLOAD, Reason.ENCRYPTED_VOLUME))
+    assert decided.ruled_out == (
+        plan.Choice(Strategy.CLONE, Reason.ENCRYPTED_VOLUME),)
+
+
+@pytest.mark.parametrize('change', [
+    {}, {'clone_enabled': False}, {'stores': ()}, {'depth': 99},
+    {'may_convert': False}])
+def test_the_disk_inside_of_an_encrypted_volume_is_converted_out_of_it(
+        change: dict[str, Any]) -> None:
+    decided = plan.plan_upload(upload_facts(
+        is_encrypted=True, decryption_wanted=True, **change))
+    assert decided.choices == (
+        plan.Choice(Strategy.CONVERT, Reason.DECRYPTION_WANTED),)
+
+
+def test_a_disk_inside_is_uploaded_in_any_format() -> None:
+    facts = upload_facts(is_encrypted=True, decryption_wanted=True,
+                         disk_format='qcow2')
+    assert plan.plan_upload(facts).reason is Reason.DECRYPTION_WANTED
+    with pytest.raises(exception.NotSupported, match='conversion_disable'):
+        plan.plan_upload(dataclasses.replace(facts, may_convert=False))
+    with pytest.raises(exception.NotSupported, match='iso'):
+        plan.plan_upload(dataclasses.replace(facts, disk_format='iso'))
+
+
 def test_without_copy_a_volume_with_a_long_chain_is_uploaded() -> None:
-    decided = plan.plan_upload(upload_facts(depth=5, built=plan.BUILT))
+    decided = plan.plan_upload(upload_facts(depth=5, built=WITHOUT_COPY))
     assert decided.strategy is Strategy.UPLOAD
     assert [choice.reason for choice in decided.ruled_out] == [
         Reason.DEPTH_REACHED, Reason.NOT_IN_THIS_RELEASE]
@@ -142,7 +171,7 @@ REFUSED: list[tuple[dict[str, Any], Reason, str]] = [
 def test_what_nothing_can_make_is_refused_with_the_way_out(
         change: dict[str, Any], reason: Reason, detail: str) -> None:
     with pytest.raises(exception.NotSupported) as caught:
-        plan.plan_upload(upload_facts(built=ALL_STRATEGIES, **change))
+        plan.plan_upload(upload_facts(**change))
     assert plan.SENTENCES[reason][:-1] in caught.value.message
     assert detail in caught.value.message
     assert '--disk-format raw' in caught.value.remedy
@@ -158,7 +187,6 @@ def test_a_conversion_is_refused_where_the_operator_forbids_it() -> None:
 #: Each obstacle, the one that is told first being first.
 OBSTACLES: list[tuple[Reason, dict[str, Any]]] = [
     (Reason.CLONE_DISABLED, {'clone_enabled': False}),
-    (Reason.ENCRYPTED_VOLUME, {'is_encrypted': True}),
     (Reason.EMPTY_VOLUME, {'size_bytes': 0}),
     (Reason.STORES_FORBIDDEN,
      {'stores': None, 'stores_problem': Reason.STORES_FORBIDDEN}),
@@ -167,6 +195,7 @@ OBSTACLES: list[tuple[Reason, dict[str, Any]]] = [
      {'stores': _store(type='file', fsid=None, pool=None)}),
     (Reason.STORE_FSID_UNKNOWN, {'stores': _store(fsid=None)}),
     (Reason.STORE_OTHER_CLUSTER, {'stores': _store(fsid=OTHER_FSID)}),
+    (Reason.ENCRYPTED_VOLUME, {'is_encrypted': True}),
     (Reason.DEPTH_REACHED, {'depth': 5}),
 ]
 
@@ -177,7 +206,7 @@ def test_of_several_obstacles_the_most_basic_is_told(first: int) -> None:
     changes: dict[str, Any] = {}
     for _, change in reversed(OBSTACLES[first:]):
         changes.update(change)
-    decided = plan.plan_upload(upload_facts(built=ALL_STRATEGIES, **changes))
+    decided = plan.plan_upload(upload_facts(**changes))
     assert decided.reason is OBSTACLES[first][0]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cliff import columns, command, lister, show
 
-from volume_rbd import exception, model
+from volume_rbd import exception, key_manager, model
 from volume_rbd.cli import display, running
 from volume_rbd.driver import RBDDriver
 from volume_rbd.flows.base import Result
@@ -28,6 +28,10 @@ class Command(command.Command):
     @property
     def driver(self) -> RBDDriver:
         return self.app.get_driver()
+
+    @property
+    def keys(self) -> key_manager.KeyManager:
+        return self.app.get_manager().keys()
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         try:

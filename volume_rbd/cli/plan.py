@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from volume_rbd import model, plan
-from volume_rbd.cli import base, upload
+from volume_rbd.cli import base, secret, upload
 
 
 def plan_fields(decided: plan.Plan) -> dict[str, Any]:
@@ -36,10 +37,17 @@ class PlanCreate(base.ShowOne):
         parser.add_argument('--image', metavar='ID', required=True,
                             help='the id of a Glance image')
         parser.add_argument('--size', metavar='GIB', help='the size in GiB')
+        secret.add_key_arguments(
+            parser, '(as for create, and not read here) encrypt the volume '
+                    'with')
+        secret.add_cipher_arguments(parser)
         return parser
 
     def fields(self, parsed_args: argparse.Namespace) -> Mapping[str, Any]:
-        volume = base.volume_spec(parsed_args.name, parsed_args.size)
+        secret.check_cipher(parsed_args)
+        volume = dataclasses.replace(
+            base.volume_spec(parsed_args.name, parsed_args.size),
+            is_encrypted=secret.is_given(parsed_args))
         decided = self.driver.images.plan_create(volume, parsed_args.image)
         source = str(decided.source) if decided.source else None
         is_staged = (decided.strategy is plan.Strategy.CONVERT
@@ -58,6 +66,7 @@ class PlanUpload(base.ShowOne):
         return parser
 
     def fields(self, parsed_args: argparse.Namespace) -> Mapping[str, Any]:
+        upload.check_key(parsed_args)
         volume = base.volume_spec(parsed_args.name, None)
         decided = self.driver.images.plan_upload(
             volume, upload.image_request(parsed_args))

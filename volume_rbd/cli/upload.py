@@ -7,9 +7,10 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from volume_rbd import exception
-from volume_rbd.cli import base
+from volume_rbd import exception, model
+from volume_rbd.cli import base, display, secret
 from volume_rbd.driver.images import ImageRequest
+from volume_rbd.flows.base import Result
 
 
 def add_image_arguments(parser: argparse.ArgumentParser, *,
@@ -29,6 +30,19 @@ def add_image_arguments(parser: argparse.ArgumentParser, *,
     parser.add_argument(
         '--property', metavar='KEY=VALUE', action='append', default=[],
         help='a property of the new image; may be given several times')
+    secret.add_key_arguments(parser, 'the volume is encrypted with')
+    parser.add_argument(
+        '--decrypt', action='store_true',
+        help='make the image of the disk inside of an encrypted volume, in '
+             'the clear')
+
+
+def check_key(parsed_args: argparse.Namespace) -> None:
+    """:raises InvalidInput: a key and what it is for do not go together."""
+    if parsed_args.decrypt and not secret.is_given(parsed_args):
+        raise exception.InvalidInput(
+            '--decrypt needs what opens the volume.',
+            remedy='Give --passphrase-file or --encrypted-with too.')
 
 
 def image_request(parsed_args: argparse.Namespace) -> ImageRequest:
@@ -44,7 +58,8 @@ def image_request(parsed_args: argparse.Namespace) -> ImageRequest:
         name=parsed_args.image_name, disk_format=parsed_args.disk_format,
         container_format=parsed_args.container_format,
         store_id=parsed_args.store, properties=properties,
-        is_compressed=parsed_args.compress)
+        is_compressed=parsed_args.compress,
+        is_decrypted=parsed_args.decrypt)
 
 
 class Upload(base.ShowOne):
@@ -54,6 +69,12 @@ class Upload(base.ShowOne):
     cluster, the image is a clone and takes seconds whatever its size;
     otherwise the volume is sent through Glance. The result says which way was
     taken and why.
+
+    An encrypted volume is uploaded as it is: whoever uses the image needs the
+    volume's key. The image has a property that says so, os_encrypt_format;
+    with --encrypted-with also cinder_encryption_key_id, by which Cinder finds
+    the key. What --encrypted-with or --passphrase-file name must open the
+    volume. With --decrypt the image is the plain disk.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -65,13 +86,29 @@ class Upload(base.ShowOne):
     def fields(self, parsed_args: argparse.Namespace) -> Mapping[str, Any]:
         driver = self.driver
         volume = base.volume_spec(parsed_args.name, None)
+        check_key(parsed_args)
         request = image_request(parsed_args)
-        result = self.perform(lambda shown: driver.images.upload(
-            volume, request, report=shown))
+        passphrase = None
+        if secret.is_given(parsed_args):
+            passphrase = secret.get_passphrase(parsed_args, self.keys)
+        if parsed_args.encrypted_with and not request.is_decrypted:
+            request.properties.setdefault(model.KEY_ID_PROPERTY,
+                                          parsed_args.encrypted_with)
+
+        def make(shown: display.Display) -> Result:
+            if passphrase:
+                driver.encryption.try_passphrase(
+                    volume.name, passphrase=passphrase, report=shown)
+            return driver.images.upload(volume, request, report=shown,
+                                        passphrase=passphrase)
+
+        result = self.perform(make)
         fields = {'image_id': result.values['image_id'],
                   'image_name': request.name, 'name': volume.name,
                   'store': result.values.get('store_id'),
                   **base.result_fields(result)}
+        if model.ENCRYPT_FORMAT_PROPERTY in result.values['properties']:
+            fields['encryption'] = 'luks'
         if result.values.get('leftover'):
             fields['leftover'] = result.values['leftover']
         return fields

@@ -24,7 +24,10 @@ class List(base.Lister):
 
 
 class Show(base.ShowOne):
-    """Show a volume: size, lineage, snapshots, who has it open."""
+    """Show a volume: size, encryption, lineage, snapshots, who has it open.
+
+    The size of an encrypted one is that with its header.
+    """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
@@ -32,7 +35,10 @@ class Show(base.ShowOne):
         return parser
 
     def fields(self, parsed_args: argparse.Namespace) -> Mapping[str, Any]:
-        return volume_fields(self.driver.volumes.show(parsed_args.name))
+        name = parsed_args.name
+        is_encrypted = self.driver.encryption.is_encrypted(name)
+        return {**volume_fields(self.driver.volumes.show(name)),
+                'encryption': 'luks' if is_encrypted else None}
 
 
 class Extend(base.ShowOne):

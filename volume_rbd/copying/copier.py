@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 
 from volume_rbd import model, progress
 from volume_rbd.copying import bandwidth, compare, copy
+from volume_rbd.copying.checkpoints import Checkpoints
 from volume_rbd.copying.protocols import Destination, Rewritable, Source
 from volume_rbd.copying.sinks import Sink
 
@@ -34,7 +35,8 @@ class Copier:
         return bandwidth.limited(report, self.bandwidth)
 
     def fill(self, source: Source, made: Destination, *, reopen: Reopen,
-             report: progress.Progress, sinks: Sequence[Sink] = ()) -> int:
+             report: progress.Progress, sinks: Sequence[Sink] = (),
+             start: int = 0, checkpoints: Checkpoints | None = None) -> int:
         """See :func:`copy.into_empty`.
 
         :raises DataCorrupted: also where the two differ afterwards.
@@ -42,7 +44,8 @@ class Copier:
         report = self.limited(report)
         report.start(source.size_bytes)
         written = copy.into_empty(source, made, operations=self.operations,
-                                  report=report, sinks=sinks)
+                                  report=report, sinks=sinks, start=start,
+                                  checkpoints=checkpoints)
         self._verify(source, reopen, report)
         return written
 

@@ -3,16 +3,20 @@
 
 Data is written in the order in which its reads began. What is not in the
 source is never read, and zeros that it holds become holes.
+
+Because of that order a checkpoint is one offset: all before it is written.
 """
 
 from __future__ import annotations
 
 import collections
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from volume_rbd import exception, model, progress
 from volume_rbd.copying import inbound
+from volume_rbd.copying.checkpoints import Checkpoints
 from volume_rbd.copying.protocols import (
     Completion,
     Destination,
@@ -30,16 +34,26 @@ _MOST_ZEROS = model.GIB
 
 
 def into_empty(source: Source, destination: Destination, *, operations: int,
-               report: progress.Progress, sinks: Sequence[Sink] = ()) -> int:
+               report: progress.Progress, sinks: Sequence[Sink] = (),
+               start: int = 0, checkpoints: Checkpoints | None = None) -> int:
     """Copy all of *source* into a destination that reads as zeros.
 
     :param sinks: are fed all of it in order, holes as zeros.
+    :param start: the destination has all before it: the checkpoint of an
+        earlier copy of the same bytes. That part is read for the sinks only;
+        the state of a hash cannot be kept.
     :returns: the bytes that were really written.
     :raises DataCorrupted: a read gave less than was asked for.
     """
+    parts = [source.extents(start)] if start < source.size_bytes else []
+    if start and sinks:
+        parts.insert(0, source.extents(0, start))
+    elif start:
+        report.advance(0, start)
     with Feeder(sinks, report) as feeder, \
-            _Copy(source, destination, operations, report, feeder) as copy:
-        for piece in pieces(source.extents()):
+            _Copy(source, destination, operations, report, feeder,
+                  start=start, checkpoints=checkpoints) as copy:
+        for piece in pieces(itertools.chain(*parts)):
             copy.add(piece)
     destination.flush()
     return copy.written_bytes
@@ -72,9 +86,11 @@ class _Copy:
 
     def __init__(self, source: Source, destination: Destination,
                  operations: int, report: progress.Progress, feeder: Feeder,
-                 write_zeroes: Callable[[int, int], Completion] | None = None
+                 write_zeroes: Callable[[int, int], Completion] | None = None,
+                 *, start: int = 0, checkpoints: Checkpoints | None = None
                  ) -> None:
-        """:param write_zeroes: None where all is zeros already."""
+        """:param write_zeroes: None where all is zeros already.
+        :param start: what ends there or before is only read."""
         # The reads and the writes share the memory (tried: with twice as much
         # in flight a copy took 156 MiB instead of 108 and was not faster).
         most = inbound.operations_within_memory(operations, 2 * CHUNK_BYTES)
@@ -83,6 +99,8 @@ class _Copy:
         self._feeder = feeder
         self._destination = destination
         self._write_zeroes = write_zeroes
+        self._start = start
+        self._checkpoints = checkpoints
         self._reads = Window(most)
         self._writes = Window(most)
         # Those that are read, and the holes between them.
@@ -116,18 +134,33 @@ class _Copy:
         """Write what the oldest read gave, or leave the hole."""
         self._report.check()
         piece = self._pieces.popleft()
-        if not piece.exists:
+        if piece.exists:
+            self._pass_on_data(piece)
+        else:
             self._clear(piece)
             self._feeder.skip(piece.length)
             self._report.advance(0, piece.length)
-            return
+        if (self._checkpoints is not None and piece.end > self._start
+                and self._checkpoints.is_due):
+            self._flush()
+            self._checkpoints.save(piece.end)
+
+    def _flush(self) -> None:
+        while len(self._writes):
+            self._writes.pop()
+        self._destination.flush()
+
+    def _pass_on_data(self, piece: model.Extent) -> None:
         data = self._reads.pop() or b''
         if len(data) != piece.length:
             raise exception.DataCorrupted(
                 f'{len(data)} bytes came instead of the {piece.length} at '
                 f'{piece.offset}.',
                 remedy='The source changed while it was read; try again.')
-        self._write(piece, data)
+        if piece.end > self._start:
+            self._write(piece, data)
+        else:
+            self._report.advance(piece.length)
         self._feeder.pass_on(data)
 
     def _write(self, piece: model.Extent, data: bytes) -> None:

@@ -32,7 +32,7 @@ import tenacity
 from oslo_log import log as logging
 
 from volume_rbd import exception, opts, progress
-from volume_rbd.copying.luks import Cipher
+from volume_rbd.copying import luks
 from volume_rbd.model import GIB
 
 LOG = logging.getLogger(__name__)
@@ -56,10 +56,6 @@ _POLL_S = 0.2
 _KILL_AFTER_S = 5
 _STDERR_BYTES = 16 * 1024
 _PERCENT = re.compile(rb'\(([0-9.]+)/100%\)')
-# Hashing a passphrase slowly makes guessing it dear. Nobody guesses the random
-# key of a key manager, and with qemu's default of 2 s each attachment waits as
-# long, and a change of keys for 16 s.
-_HASHING_MS = 100
 # To make a LUKS header qemu-img measures how fast it hashes, and gives up
 # where the kernel's clock was too coarse for that (7.2: one in three).
 _NO_CLOCK = 'accurate CPU usage'
@@ -119,7 +115,8 @@ class Converter(Protocol):
     """What converts disks; qemu-img, or a fake in its place.
 
     Errors: Cancelled, NoSpace, CephPermissionDenied, ClusterUnavailable,
-    ConfigurationError (ceph.conf, keyring, no qemu-img), ConversionFailed
+    ConfigurationError (ceph.conf, keyring, no qemu-img), WrongPassphrase
+    where a key does not open what it is given for, ConversionFailed
     with what it said. What was being written is then in an unknown state.
     """
 
@@ -137,17 +134,25 @@ class Converter(Protocol):
 
     def to_format(self, source: RBDDisk, target: RBDDisk, disk_format: str,
                   *, size_bytes: int, report: progress.Progress,
-                  compress: bool = False) -> None:
+                  compress: bool = False, key: bytes | None = None) -> None:
         """Write the raw *source* as a file of *disk_format*, onto the
         rbd_image *target*, which is made by this and as large as the file.
 
         :param compress: qcow2 only.
+        :param key: *source* is a LUKS1 volume that this passphrase opens;
+            the disk inside is written.
         """
 
-    def make_luks_header(self, target: RBDDisk, cipher: Cipher, key: bytes,
-                         *, report: progress.Progress) -> None:
-        """Make the rbd_image *target*: the header of a LUKS1 volume, opened
-        by *key*, and nothing more."""
+    def make_luks_header(self, target: RBDDisk,
+                         encryption: luks.Encryption, *,
+                         report: progress.Progress) -> None:
+        """Make the rbd_image *target*: the header of a LUKS1 volume, and
+        nothing more."""
+
+    def open_luks(self, target: RBDDisk, key: bytes, *,
+                  report: progress.Progress) -> None:
+        """See that *key* opens the LUKS1 volume *target*: it is an error
+        where it does not. Nothing is written."""
 
     def change_luks_key(self, target: RBDDisk, key: bytes, new_key: bytes, *,
                         report: progress.Progress) -> None:
@@ -178,28 +183,38 @@ class QemuImg:
                       _name(target, 'raw')]
         else:
             words += ['-O', 'luks', _name(source, disk_format),
-                      _name(target, 'luks', **{'key-secret': 'key'})]
+                      _sealed(target)]
         report.start(size_bytes)
         self._run(words, target.cluster, report, size_bytes,
                   {} if key is None else {'key': key})
 
     def to_format(self, source: RBDDisk, target: RBDDisk, disk_format: str,
                   *, size_bytes: int, report: progress.Progress,
-                  compress: bool = False) -> None:
+                  compress: bool = False, key: bytes | None = None) -> None:
         words = ['convert', '-p', '-W', '-m', str(_REQUESTS), '-O',
                  _qemu_format(disk_format),
                  *_CREATE_OPTIONS.get(disk_format, ())]
         if compress:
             words.append('-c')
-        words += [_name(source, 'raw'), target.new_name()]
+        words += [_name(source, 'raw') if key is None else _sealed(source),
+                  target.new_name()]
         report.start(size_bytes)
-        self._run(words, target.cluster, report, size_bytes)
+        self._run(words, target.cluster, report, size_bytes,
+                  {} if key is None else {'key': key})
 
-    def make_luks_header(self, target: RBDDisk, cipher: Cipher, key: bytes,
-                         *, report: progress.Progress) -> None:
+    def make_luks_header(self, target: RBDDisk,
+                         encryption: luks.Encryption, *,
+                         report: progress.Progress) -> None:
+        cipher = luks.parse_cipher(encryption.cipher, encryption.key_size)
         words = ['create', '-q', '-f', 'luks', '-o',
-                 f'key-secret=key,iter-time={_HASHING_MS},{cipher.options()}',
-                 target.new_name(), '0']
+                 f'key-secret=key,iter-time={encryption.hashing_ms},'
+                 f'{cipher.options()}', target.new_name(), '0']
+        self._run(words, target.cluster, report, 0, {'key': encryption.key})
+
+    def open_luks(self, target: RBDDisk, key: bytes, *,
+                  report: progress.Progress) -> None:
+        # "info" would do without the key, this reads nothing else.
+        words = ['measure', '--output=json', '-O', 'raw', _sealed(target)]
         self._run(words, target.cluster, report, 0, {'key': key})
 
     def change_luks_key(self, target: RBDDisk, key: bytes, new_key: bytes, *,
@@ -207,10 +222,10 @@ class QemuImg:
         keys = {'key': key, 'new': new_key}
         for opens, change in (
                 ('key', 'state=active,new-secret=new,'
-                        f'iter-time={_HASHING_MS}'),
+                        f'iter-time={luks.RANDOM_KEY_MS}'),
                 ('new', 'state=inactive,old-secret=key')):
             words = ['amend', '-q', '-o', change,
-                     _name(target, 'luks', **{'key-secret': opens})]
+                     _sealed(target, opens)]
             for attempt in retrying():
                 with attempt:
                     self._run(words, target.cluster, report, 0, keys)
@@ -340,7 +355,7 @@ def _follow(child: subprocess.Popen[bytes], report: progress.Progress,
         report.check()
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(_POLL_S)
-    if child.returncode == 0:
+    if child.returncode == 0 and told < size_bytes:
         report.advance(size_bytes - told)
     return complaint.decode('utf-8', 'replace')
 
@@ -364,6 +379,11 @@ def _name(disk: RBDDisk | FileDisk, disk_format: str, **options: str) -> str:
     return 'json:' + json.dumps(node)
 
 
+def _sealed(disk: RBDDisk, opened_by: str = 'key') -> str:
+    """:param opened_by: the name of the secret."""
+    return _name(disk, 'luks', **{'key-secret': opened_by})
+
+
 def _escape(text: str) -> str:
     """For a part of an ``rbd:`` name; see qemu's block/rbd.c."""
     return re.sub(r'([\\:@/=])', r'\\\1', text)
@@ -378,6 +398,8 @@ def _conf_path(cluster: opts.ClusterConfig) -> str:
 
 
 # -- why it failed ------------------------------------------------------------
+
+_WRONG_KEY = 'Invalid password'
 
 #: What qemu-img's last words mean, the first that fits.
 _MEANINGS: Sequence[tuple[str, type[exception.VolumeRBDError]]] = (
@@ -401,6 +423,9 @@ _MEANINGS: Sequence[tuple[str, type[exception.VolumeRBDError]]] = (
 
 def _explain(code: int, complaint: str, cluster: opts.ClusterConfig
              ) -> exception.VolumeRBDError:
+    if _WRONG_KEY in complaint:
+        return exception.WrongPassphrase(
+            'The passphrase does not open the encrypted volume.')
     lines = [line.removeprefix('qemu-img: ') for line in
              complaint.splitlines() if line and 'warning:' not in line]
     said = _without_names(' '.join(lines[-3:])) or f'exit code {code}'

@@ -1,29 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encrypted volumes: LUKS1 straight on RBD, without a local file.
 
-The header is made by qemu-img, which knows every cipher that Cinder's volume
-types can name, on a temporary rbd_image of the header's size, and copied from
-there; librbd's own encryption knows AES only. A volume is larger than its
-size by the header, as the stock driver makes them, so that whoever opens it
-finds all the space that was asked for.
+How is in flows/encrypt.py; those from images are :meth:`Images.create`. A
+volume is larger than its size by the header, as the stock driver makes them.
 
 A passphrase is the hexadecimal text of a random key, as Cinder and os-brick
-have it, and hashed as quickly as such a one may be. It goes to qemu-img
-through a pipe and nowhere else: no record, log, error or command line has it.
+have it, unless it is said to be another.
 """
 
 from __future__ import annotations
-
-import uuid
 
 from volume_rbd import exception, model, opts, plan, progress
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.copying import luks, qemu_img
 from volume_rbd.driver import from_file
-from volume_rbd.flows import staging
+from volume_rbd.flows import encrypt
 
 LUKS = 'luks'
-_MAGIC = b'LUKS\xba\xbe\x00\x01'
 
 
 class Encryption:
@@ -43,22 +36,26 @@ class Encryption:
         self._converter = converter
 
     def create_blank(self, volume: model.VolumeSpec, *, passphrase: str,
-                     cipher: str, key_size: int, provider: str = LUKS,
+                     cipher: str = luks.CIPHER, key_size: int = luks.KEY_SIZE,
+                     provider: str = LUKS,
+                     hashing_ms: int = luks.RANDOM_KEY_MS,
                      report: progress.Progress | None = None) -> None:
         """An empty encrypted volume of ``volume.size_bytes`` and its header.
 
+        :param hashing_ms: see :class:`luks.Encryption`.
         :raises NotSupported: the provider is not luks.
         :raises ImageExists, InvalidSize, InvalidInput, QuotaExceeded:
         """
         report = report or progress.Silent()
-        key = self._check(volume, passphrase, provider)
+        encryption = luks.Encryption(passphrase, cipher, key_size, hashing_ms)
+        self._check(volume, encryption, provider)
         if not volume.size_bytes or volume.size_bytes < 0:
             raise exception.InvalidSize(
                 f'Volume {volume.name!r} needs a size.',
                 remedy='Give a whole number of GiB, 1 or more.')
-        header = self._make_header(
-            volume.name, luks.parse_cipher(cipher, key_size), key, report)
-        with self._files.made(volume, volume.size_bytes + len(header)):
+        header = self._make_header(volume.name, encryption, report)
+        with self._files.made(volume, volume.size_bytes + len(header),
+                              origin='blank'):
             self._write(volume.name, header)
 
     def create_from_file(self, volume: model.VolumeSpec, path: str,
@@ -76,12 +73,13 @@ class Encryption:
         :raises InvalidSize: it does not fit, beside the header.
         """
         report = report or progress.Silent()
-        key = self._check(volume, passphrase, provider)
+        encryption = luks.Encryption(passphrase, cipher, key_size)
+        self._check(volume, encryption, provider)
         report.step('inspecting the file')
         disk_bytes = from_file.inspect_file(
             self._config, path, source_format)
-        header = self._make_header(
-            volume.name, luks.parse_cipher(cipher, key_size), key, report)
+        header = self._make_header(volume.name, encryption, report)
+        key = encryption.key
         needed = disk_bytes + len(header)
         if self._pool.has_image(volume.name):
             with self._pool.open(volume.name) as image:
@@ -104,58 +102,67 @@ class Encryption:
         has another header.
 
         :raises NotSupported: it has no LUKS1 header.
-        :raises ConversionFailed: *passphrase* does not open it.
+        :raises WrongPassphrase: *passphrase* does not open it.
         :raises ImageNotFound:
         """
         report = report or progress.Silent()
         if not new_passphrase:
             raise exception.InvalidInput('The new passphrase is empty.')
         with self._pool.open(name, read_only=True) as image:
-            if image.read(0, len(_MAGIC)) != _MAGIC:
-                raise exception.NotSupported(
-                    f'Volume {name!r} has no LUKS1 header.')
+            encrypt.get_header_bytes(image)
         report.step('changing the passphrase')
         target = qemu_img.RBDDisk(self._pool.name, name, self._config.cluster)
         self._converter.change_luks_key(
             target, passphrase.encode(), new_passphrase.encode(),
             report=report)
 
-    def _check(self, volume: model.VolumeSpec, passphrase: str, provider: str
-               ) -> bytes:
+    def try_passphrase(self, name: str, *, passphrase: str,
+                       report: progress.Progress | None = None) -> None:
+        """See that *passphrase* opens the volume.
+
+        :raises NotSupported: it has no LUKS1 header.
+        :raises WrongPassphrase, ImageNotFound:
+        """
+        report = report or progress.Silent()
+        report.step('opening the volume with its passphrase')
+        encrypt.try_passphrase(self._pool, name, passphrase.encode(),
+                               self._config.cluster, self._converter, report)
+
+    def is_encrypted(self, name: str) -> bool:
+        """Whether the volume begins as one that is (LUKS, 1 or 2).
+
+        :raises ImageNotFound:
+        """
+        with self._pool.open(name, read_only=True) as image:
+            return encrypt.is_encrypted(image)
+
+    def get_header_bytes(self, name: str) -> int:
+        """The length of the volume's LUKS1 header: by so much it is larger
+        than the disk inside.
+
+        :raises NotSupported: it has none.
+        :raises ImageNotFound:
+        """
+        with self._pool.open(name, read_only=True) as image:
+            return encrypt.get_header_bytes(image)
+
+    def _check(self, volume: model.VolumeSpec, encryption: luks.Encryption,
+               provider: str) -> None:
         model.check_name(volume.name)
         if provider != LUKS:
             raise exception.NotSupported(
                 f'The encryption provider {provider!r} is not supported.',
                 remedy='Use a volume type with the provider luks.')
-        if not passphrase:
-            raise exception.InvalidInput('The passphrase is empty.')
+        encryption.check()
         plan.check_quota(volume.size_bytes or 0,
                          self._config.max_volume_bytes)
-        return passphrase.encode()
 
-    def _make_header(self, owner: str, cipher: luks.Cipher, key: bytes,
+    def _make_header(self, owner: str, encryption: luks.Encryption,
                      report: progress.Progress) -> bytes:
         report.step('making the LUKS header')
-        name = staging.stage_name(owner)
-        staging.drop_left(self._pool, name)
-        target = qemu_img.RBDDisk(self._pool.name, name, self._config.cluster)
-        try:
-            for attempt in qemu_img.retrying():
-                with attempt:
-                    staging.drop(self._pool, name)
-                    self._converter.make_luks_header(target, cipher, key,
-                                                     report=report)
-            staging.mark(self._pool, name, job=str(uuid.uuid4()),
-                         origin='blank')
-            with self._pool.open(name, read_only=True) as stage:
-                header = stage.read(0, stage.size_bytes)
-        finally:
-            staging.wait_until_let_go(self._pool, name)
-            staging.drop(self._pool, name)
-        if not header.startswith(_MAGIC):
-            raise exception.ConversionFailed(
-                'qemu-img made no LUKS header.', remedy='Update qemu-img.')
-        return header
+        return encrypt.make_header(self._pool, owner, encryption,
+                                   self._config.cluster, self._converter,
+                                   report)
 
     def _write(self, name: str, header: bytes) -> None:
         with self._pool.open(name) as image:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from volume_rbd import exception, model, opts, plan
 from volume_rbd.ceph import ancestry
 from volume_rbd.ceph.interface import Cluster
+from volume_rbd.flows import encrypt
 from volume_rbd.glance.interface import Glance
 
 FindBase = Callable[[model.GlanceImage],
@@ -38,8 +39,8 @@ def get_stores(glance: Glance) -> Stores:
 
 def for_create(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
                image_id: str, size_bytes: int | None,
-               find_base: FindBase = lambda image: (False, None)
-               ) -> plan.CreateFacts:
+               find_base: FindBase = lambda image: (False, None), *,
+               encryption_wanted: bool = False) -> plan.CreateFacts:
     """Where the base will do, nobody looks for the image's locations.
 
     :param find_base: whether the image may have a base, and that.
@@ -54,7 +55,7 @@ def for_create(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
         flatten_wanted=config.flatten_volume_from_snapshot,
         max_volume_bytes=config.max_volume_bytes,
         may_convert=config.may_convert, may_leave_base=may_leave_base,
-        base=base)
+        base=base, encryption_wanted=encryption_wanted)
     if base is not None and (
             plan.plan_create(known).reason is plan.Reason.BASE_CACHED):
         return known
@@ -96,12 +97,17 @@ def _look_at(cluster: Cluster, place: plan.LocationFacts,
 
 def for_upload(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
                volume: model.VolumeSpec, *, disk_format: str,
-               container_format: str, store_id: str | None
-               ) -> plan.UploadFacts:
-    """:raises ImageNotFound: no such volume."""
+               container_format: str, store_id: str | None,
+               decryption_wanted: bool = False) -> plan.UploadFacts:
+    """:raises ImageNotFound: no such volume.
+    :raises NotSupported: it is to be decrypted, and has no LUKS1 header.
+    """
     stores = get_stores(glance)
     with cluster.pool(config.pool).open(volume.name, read_only=True) as image:
         size_bytes = image.size_bytes
+        is_encrypted = encrypt.is_encrypted_volume(volume, image)
+        if decryption_wanted:
+            size_bytes -= encrypt.get_header_bytes(image)
         depth = ancestry.depth(cluster, image)
     return plan.UploadFacts(
         size_bytes=size_bytes, fsid=cluster.fsid,
@@ -109,7 +115,8 @@ def for_upload(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
         stores=stores.infos, stores_problem=stores.problem,
         wanted_store=store_id or config.upload_store,
         disk_format=disk_format, container_format=container_format,
-        is_encrypted=volume.is_encrypted, depth=depth,
+        is_encrypted=is_encrypted or decryption_wanted,
+        decryption_wanted=decryption_wanted, depth=depth,
         max_clone_depth=config.max_clone_depth,
         flatten_first=config.clone_upload_flatten == 'before_register',
         may_convert=config.may_convert)

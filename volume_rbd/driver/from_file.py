@@ -86,8 +86,8 @@ class FromFile:
             self._convert(volume.name, path, disk_format, disk_bytes, report)
 
     @contextlib.contextmanager
-    def made(self, volume: model.VolumeSpec, size_bytes: int
-             ) -> Iterator[None]:
+    def made(self, volume: model.VolumeSpec, size_bytes: int,
+             origin: str = _ORIGIN) -> Iterator[None]:
         """A new volume, complete once the block is left, gone where the
         block fails."""
         settings.check(volume)
@@ -96,7 +96,7 @@ class FromFile:
                           object_size_bytes=self._config.object_size_bytes)
         try:
             with self._pool.open(name) as image:
-                lineage.adopt(image, kind=lineage.VOLUME, origin=_ORIGIN,
+                lineage.adopt(image, kind=lineage.VOLUME, origin=origin,
                               job=str(uuid.uuid4()), state=lineage.PENDING)
             yield
             with self._pool.open(name) as image:

@@ -14,15 +14,16 @@ from collections.abc import Callable
 from oslo_log import log as logging
 
 from volume_rbd import exception, model, opts, plan, progress, signatures
-from volume_rbd.ceph import settings
+from volume_rbd.ceph import lineage, settings
 from volume_rbd.ceph.interface import Cluster
-from volume_rbd.copying import qemu_img
+from volume_rbd.copying import luks, qemu_img
 from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import facts
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.bases import Bases
 from volume_rbd.driver.from_file import FromFile
 from volume_rbd.flows import (
+    copies,
     create_from_image,
     engine,
     registration,
@@ -42,6 +43,8 @@ class ImageRequest:
         None: the flow makes the record, and undoes it on failure.
     :param store_id: None for the default store.
     :param is_compressed: where it is converted to qcow2.
+    :param is_decrypted: it is to be the disk inside of an encrypted volume,
+        and not what is encrypted.
     """
 
     name: str
@@ -51,6 +54,7 @@ class ImageRequest:
     store_id: str | None = None
     properties: dict[str, str] = dataclasses.field(default_factory=dict)
     is_compressed: bool = False
+    is_decrypted: bool = False
 
 
 class Images:
@@ -77,6 +81,7 @@ class Images:
                     glance: Glance | None = None) -> plan.Plan:
         """Which way, and why; touches nothing.
 
+        :param volume: *is_encrypted* where it is to be.
         :raises ImageExists: the volume is there already.
         :raises SignatureInvalid: the image is not signed as it must be.
         """
@@ -90,13 +95,16 @@ class Images:
         model.check_name(volume.name)
         settings.check(volume)
         pool = self._cluster.pool(self._config.pool)
-        if pool.has_image(volume.name):
+        if pool.has_image(volume.name) and not copies.is_left(
+                pool, volume.name, lineage.VOLUME):
             raise exception.ImageExists(
                 f'Volume {volume.name!r} exists already in pool '
                 f'{pool.name!r}.', remedy='Choose another name.')
-        known = facts.for_create(self._config, self._cluster, glance,
-                                 image_id, volume.size_bytes,
-                                 self._find_base)
+        is_encrypted = bool(volume.is_encrypted)
+        known = facts.for_create(
+            self._config, self._cluster, glance, image_id, volume.size_bytes,
+            _find_no_base if is_encrypted else self._find_base,
+            encryption_wanted=is_encrypted)
         return plan.plan_create(known), known.image, self._find_signature(
             known.image)
 
@@ -118,18 +126,22 @@ class Images:
     def create(self, volume: model.VolumeSpec, image_id: str, *,
                report: progress.Progress | None = None,
                glance: Glance | None = None,
-               certificates: signatures.Certificates | None = None
-               ) -> Result:
+               certificates: signatures.Certificates | None = None,
+               encryption: luks.Encryption | None = None) -> Result:
         """Make *volume* from a Glance image.
 
         Among the result's values is ``signature_verified``, unless the
         backend does not look at signatures.
 
         :param certificates: for whoever asks, as *glance* is.
+        :param encryption: how to encrypt it; of an image that is encrypted
+            already, what opens that.
+        :raises WrongPassphrase: it does not.
         :raises SignatureInvalid: and every other
         :raises VolumeRBDError: nothing was left behind.
         """
         glance = glance or self._open_glance()
+        volume = _as_encrypted(volume, encryption)
         decided, image, signature = self._plan_create(volume, image_id,
                                                       glance)
         checker = self._find_checker(image_id, signature, certificates)
@@ -142,7 +154,7 @@ class Images:
                 self._config, self._cluster, glance, image_id,
                 volume.size_bytes))
         return self._run_create(volume, decided, image, glance, report,
-                                checker)
+                                checker, encryption)
 
     def _create_by_base(self, volume: model.VolumeSpec, decided: plan.Plan,
                         image: model.GlanceImage, glance: Glance,
@@ -189,17 +201,18 @@ class Images:
     def _run_create(self, volume: model.VolumeSpec, decided: plan.Plan,
                     image: model.GlanceImage, glance: Glance,
                     report: progress.Progress | None,
-                    checker: signatures.Checker | None) -> Result:
+                    checker: signatures.Checker | None,
+                    encryption: luks.Encryption | None = None) -> Result:
         job = str(uuid.uuid4())
         arguments = create_from_image.get_arguments(
             decided, job=job, image=image, volume_name=volume.name,
             volume=volume)
-        tools = self._tools(glance, report, checker)
+        tools = self._tools(glance, report, checker, encryption)
         flow = create_from_image.get_flow(tools, arguments)
         result = self._with_verdict(engine.run(
             flow, arguments, job=job, tools=tools), checker)
         origin = f'glance:{image.id}'
-        if result.strategy == plan.Strategy.CLONE:
+        if result.strategy in (plan.Strategy.CLONE, plan.Strategy.COPY):
             origin = f'rbd:{decided.source}'
         return dataclasses.replace(result, lineage={
             'kind': 'volume', 'origin': origin, 'job': job})
@@ -235,7 +248,7 @@ class Images:
                              size_bytes),
             # Its own bytes, and not a clone; it is as large as it is.
             flatten_wanted=True, max_volume_bytes=None,
-            built=frozenset({plan.Strategy.CONVERT, plan.Strategy.DOWNLOAD}))
+            built=plan.BUILT - {plan.Strategy.CLONE})
         decided = plan.plan_create(known)
         signature = signatures.find_signature(
             known.image, signatures.Policy(self._config.verify_signatures))
@@ -279,37 +292,58 @@ class Images:
 
         :raises ImageNotFound: no such volume.
         """
-        return plan.plan_upload(facts.for_upload(
-            self._config, self._cluster, glance or self._open_glance(),
-            volume, disk_format=request.disk_format,
+        return plan.plan_upload(self._facts_for_upload(
+            volume, request, glance or self._open_glance()))
+
+    def _facts_for_upload(self, volume: model.VolumeSpec,
+                          request: ImageRequest, glance: Glance
+                          ) -> plan.UploadFacts:
+        return facts.for_upload(
+            self._config, self._cluster, glance, volume,
+            disk_format=request.disk_format,
             container_format=request.container_format,
-            store_id=request.store_id))
+            store_id=request.store_id,
+            decryption_wanted=request.is_decrypted)
 
     def upload(self, volume: model.VolumeSpec, request: ImageRequest, *,
                report: progress.Progress | None = None,
-               glance: Glance | None = None) -> Result:
+               glance: Glance | None = None, passphrase: str | None = None
+               ) -> Result:
         """Make a Glance image of *volume*, as it is at this moment.
 
+        One that is encrypted makes an image that is, with the same key, and
+        says so in its properties where the flow makes the record.
+
+        :param passphrase: opens the volume, where it is to be decrypted.
+        :raises WrongPassphrase: it does not.
+        :raises InvalidInput: it is needed, and was not given.
         :raises RegistrationPending: Glance took the clone or copy and did
             not finish in time; that and the record stay.
         :raises VolumeRBDError: nothing was left behind.
         """
         glance = glance or self._open_glance()
-        decided = self.plan_upload(volume, request, glance=glance)
+        known = self._facts_for_upload(volume, request, glance)
+        decided = plan.plan_upload(known)
+        is_sealed = known.is_encrypted and not request.is_decrypted
         job = str(uuid.uuid4())
         image = model.GlanceImage(
             id=request.image_id or str(uuid.uuid4()), name=request.name,
             status='queued', disk_format=request.disk_format,
             container_format=request.container_format,
-            min_disk_gib=model.gib_for(decided.size_bytes),
-            properties=request.properties)
+            # What is encrypted has a header behind whole GiB.
+            min_disk_gib=(decided.size_bytes // model.GIB if is_sealed
+                          else model.gib_for(decided.size_bytes)),
+            properties={**({model.ENCRYPT_FORMAT_PROPERTY: 'LUKS'}
+                           if is_sealed else {}), **request.properties})
         arguments = upload_to_image.get_arguments(
             decided, job=job, image=image,
             record_exists=request.image_id is not None,
             volume_name=volume.name, fsid=self._cluster.fsid,
             is_compressed=request.is_compressed
             and request.disk_format == 'qcow2')
-        tools = self._tools(glance, report)
+        tools = self._tools(
+            glance, report, encryption=luks.Encryption(passphrase)
+            if passphrase and request.is_decrypted else None)
         flow = upload_to_image.get_flow(tools, arguments)
         result = engine.run(flow, arguments, job=job, tools=tools)
         self._after_registration(result, image.id, decided,
@@ -341,7 +375,27 @@ class Images:
             self._flattener.submit(pool, image_id)
 
     def _tools(self, glance: Glance, report: progress.Progress | None,
-               checker: signatures.Checker | None = None) -> Tools:
+               checker: signatures.Checker | None = None,
+               encryption: luks.Encryption | None = None) -> Tools:
         return Tools(self._config, self._cluster, glance,
                      report or progress.Silent(), checker, self._converter,
-                     self._copier)
+                     self._copier, encryption)
+
+
+def _find_no_base(image: model.GlanceImage
+                  ) -> tuple[bool, plan.BaseFacts | None]:
+    """A clone of a base would share bytes that are not encrypted."""
+    return False, None
+
+
+def _as_encrypted(volume: model.VolumeSpec,
+                  encryption: luks.Encryption | None) -> model.VolumeSpec:
+    """:raises InvalidInput: it is to be encrypted, and nothing says how."""
+    if encryption is None:
+        if volume.is_encrypted:
+            raise exception.InvalidInput(
+                f'Volume {volume.name!r} cannot be encrypted without a '
+                'passphrase.', remedy='Give one.')
+        return volume
+    encryption.check()
+    return dataclasses.replace(volume, is_encrypted=True)

@@ -23,6 +23,7 @@ from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import debris
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.reclaim import Reclaimer
+from volume_rbd.flows import encrypt
 
 LOG = logging.getLogger(__name__)
 
@@ -134,7 +135,8 @@ class Maker:
     def size_for(self, volume: model.VolumeSpec, source: Image) -> int:
         """:raises InvalidSize, QuotaExceeded:"""
         # An encrypted one has room for its LUKS header besides.
-        extra = source.size_bytes % model.GIB if volume.is_encrypted else 0
+        extra = (source.size_bytes % model.GIB
+                 if encrypt.is_encrypted_volume(volume, source) else 0)
         size_bytes = (volume.size_bytes + extra if volume.size_bytes
                       else source.size_bytes)
         if size_bytes < source.size_bytes:

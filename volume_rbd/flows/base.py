@@ -15,7 +15,7 @@ from taskflow.types import failure
 
 from volume_rbd import opts, progress, signatures
 from volume_rbd.ceph.interface import Cluster, Pool
-from volume_rbd.copying import copier, qemu_img
+from volume_rbd.copying import copier, luks, qemu_img
 from volume_rbd.glance.interface import Glance
 
 LOG = logging.getLogger(__name__)
@@ -25,7 +25,10 @@ LOG = logging.getLogger(__name__)
 class Tools:
     """What tasks act with. Lives in the process, never in a record: what a
     flow persists is JSON, so that another process can take it up with tools
-    of its own."""
+    of its own.
+
+    :param encryption: of the volume; None: it is not encrypted here.
+    """
 
     config: opts.BackendConfig
     cluster: Cluster
@@ -35,11 +38,17 @@ class Tools:
     converter: qemu_img.Converter = dataclasses.field(
         default_factory=qemu_img.QemuImg)
     copier: copier.Copier = dataclasses.field(default_factory=copier.Copier)
+    encryption: luks.Encryption | None = None
 
     def transfer(self) -> progress.Progress:
         """What a transfer through this process reports to, and is held back
         by where the backend's bandwidth is limited."""
         return self.copier.limited(self.report)
+
+    @property
+    def key(self) -> bytes | None:
+        """What opens the volume, where it is encrypted."""
+        return self.encryption.key if self.encryption else None
 
     @property
     def pool(self) -> Pool:

@@ -16,7 +16,7 @@ from volume_rbd import exception, model, plan
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph.interface import Image
 from volume_rbd.copying import inbound, inspection, qemu_img
-from volume_rbd.flows import staging, verify
+from volume_rbd.flows import encrypt, staging, verify
 from volume_rbd.flows.base import Task, Tools
 
 _SECTOR_BYTES = 512
@@ -30,7 +30,7 @@ def get_tasks(tools: Tools, *, is_direct: bool,
     """What follows once the volume is there.
 
     :param is_direct: it is read from where it lies.
-    :param before_write: what empties the volume, where it is not.
+    :param before_write: what makes the volume fit to be written to.
     """
     write = [InspectFile(tools), *before_write, ConvertFile(tools)]
     if not is_direct:
@@ -119,6 +119,7 @@ class InspectFile(Task):
             disk_bytes = inspection.inspect(
                 file, disk_format,
                 vmdk_types=tools.config.vmdk_allowed_types)
+            encrypt.refuse_encrypted(tools, file, image_id)
             file_id = _identity(file, source)
         if source:
             verify.confirm(tools, image_id, file_id)
@@ -153,8 +154,10 @@ class ConvertFile(Task):
                 disk_format,
                 qemu_img.RBDDisk(pool.name, volume_name,
                                  tools.config.cluster),
-                is_zero=True, size_bytes=disk_size_bytes,
-                report=tools.report)
+                # What is not written decrypts to anything, not to zeros.
+                is_zero=tools.encryption is None,
+                size_bytes=disk_size_bytes, report=tools.report,
+                key=tools.key)
             moved = file.size_bytes
         with _opened(tools, source, volume_name) as file:
             if _identity(file, source) != list(file_id):

@@ -57,7 +57,8 @@ class ConvertVolume(Task):
                                  tools.config.cluster, snapshot),
                 qemu_img.RBDDisk(pool.name, name, tools.config.cluster),
                 disk_format, size_bytes=size_bytes, report=tools.report,
-                compress=is_compressed)
+                compress=is_compressed,
+                key=tools.key)
             staging.mark(pool, name, job=job,
                          origin=f'rbd:{pool.name}/{volume_name}@{snapshot}')
             with pool.open(name) as file:

@@ -8,21 +8,16 @@ pool and no chain gets longer. Only what exists is read and written.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from volume_rbd import exception, model, opts, plan
-from volume_rbd.ceph import lineage
+from volume_rbd.ceph import checkpoint, lineage
 from volume_rbd.ceph.interface import CLONE_FEATURES, Image, Pool
-from volume_rbd.flows import registration
+from volume_rbd.flows import copies, registration
 from volume_rbd.flows.base import Task, Tools
-
-# What an upload through Glance would meet as well, or must not paper over.
-_FINAL = (exception.Cancelled, exception.Unavailable, exception.LimitExceeded,
-          exception.Conflict, exception.DataCorrupted)
 
 
 def get_tasks(tools: Tools) -> list[Task]:
@@ -33,7 +28,10 @@ def get_tasks(tools: Tools) -> list[Task]:
 class CopyVolume(Task):
     """Copy the volume's snapshot into the store's pool, named as Glance names
     it and marked pending. Hashes are computed on the way where Glance does
-    not compute them itself."""
+    not compute them itself.
+
+    One that was killed is gone on with where the snapshot is the same.
+    """
 
     title = 'copying the volume'
     default_provides = ('bytes_moved', 'hashes')
@@ -47,31 +45,32 @@ class CopyVolume(Task):
         # deleting it, and ends by itself if this process is killed.
         with tools.pool.open(volume_name), tools.pool.open(
                 volume_name, read_only=True, snapshot=source.snapshot
-                ) as snapshot, _saying_not_this_way():
-            self._create(pool, image_id, snapshot)
-            with self.or_undo(lambda: registration.reap(pool, image_id)), \
-                    pool.open(image_id) as made:
-                lineage.adopt(made, kind=lineage.GLANCE_IMAGE, job=job,
-                              origin=f'rbd:{source}', state=lineage.PENDING)
+                ) as snapshot, copies.saying_not_this_way(
+                    plan.Reason.CLONE_DENIED):
+            origin = checkpoint.Origin.of(snapshot, source.snapshot)
+            target = _target(pool, image_id, snapshot)
+            start = self._prepare(target, origin)
+            with copies.filling(target, start, self.or_undo(
+                    lambda: registration.reap(pool, image_id))) as made:
+                checkpoints = copies.begin(made, target.kind, job, source,
+                                           origin, start)
                 hashing = _Hashing(tools.config)
                 written = tools.copier.fill(
                     snapshot, made, report=tools.report, sinks=hashing.sinks,
+                    start=start, checkpoints=checkpoints,
                     reopen=lambda: pool.open(image_id, read_only=True))
+                checkpoint.remove(made)
         return written, hashing.result()
 
-    @staticmethod
-    def _create(pool: Pool, image_id: str, snapshot: Image) -> None:
-        def create() -> None:
-            # Objects as the volume has them: what is whole there stays so.
-            pool.create(image_id, snapshot.size_bytes,
-                        features=CLONE_FEATURES,
-                        object_size_bytes=snapshot.object_size_bytes)
-
+    def _prepare(self, target: copies.Target, origin: checkpoint.Origin
+                 ) -> int:
         try:
-            create()
+            return copies.prepare(target, origin, self.tools.report)
         except exception.ImageExists:
-            registration.reap_own(pool, image_id)
-            create()
+            # Ours it may be all the same: filled, and then not registered.
+            registration.reap_own(target.pool, target.name)
+            target.create()
+            return 0
 
     def revert(self, image_id: str, store_pool: str, result: object,
                **kwargs: Any) -> None:
@@ -126,19 +125,10 @@ class _Hashing:
             md5.hexdigest() if md5 else None))
 
 
-@contextlib.contextmanager
-def _saying_not_this_way() -> Iterator[None]:
-    """What the upload through Glance does not meet lets that go on."""
-    try:
-        yield
-    except exception.CephPermissionDenied as error:
-        raise _not_copyable(plan.Reason.CLONE_DENIED, error) from None
-    except _FINAL:
-        raise
-    except exception.VolumeRBDError as error:
-        raise _not_copyable(plan.Reason.COPY_FAILED, error) from None
-
-
-def _not_copyable(reason: plan.Reason, error: exception.VolumeRBDError
-                  ) -> exception.NotCopyable:
-    return exception.NotCopyable(error.message, reason=reason.value)
+def _target(pool: Pool, image_id: str, snapshot: Image) -> copies.Target:
+    # Objects as the volume has them: what is whole there stays so.
+    return copies.Target(
+        pool, image_id, lineage.GLANCE_IMAGE, snapshot.size_bytes,
+        lambda: pool.create(image_id, snapshot.size_bytes,
+                            features=CLONE_FEATURES,
+                            object_size_bytes=snapshot.object_size_bytes))

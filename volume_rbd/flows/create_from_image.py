@@ -18,7 +18,14 @@ from volume_rbd import exception, model, plan
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph import settings as settings_
 from volume_rbd.copying import clearing, inbound
-from volume_rbd.flows import convert_image, strategies, verify
+from volume_rbd.flows import (
+    convert_image,
+    copies,
+    copy_image,
+    encrypt,
+    strategies,
+    verify,
+)
 from volume_rbd.flows.base import Task, Tools
 
 NAME = plan.Operation.CREATE_FROM_IMAGE.value
@@ -51,18 +58,22 @@ def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
 def get_flow(tools: Tools, arguments: Mapping[str, Any], *,
              replaces: bool = False) -> linear_flow.Flow:
     """:param replaces: the volume is there, and gets another content."""
+    encrypt.check_given(tools, arguments)
     if replaces:
         return _get_replacing_flow(tools, arguments)
     branches: dict[str, list[Task]] = {
         plan.Strategy.CLONE: verify.before_clone(tools, [CloneImage(tools)]),
         plan.Strategy.CONVERT: [
             CreateBlank(tools), *convert_image.get_tasks(
-                tools, is_direct=arguments['source'] is not None)],
+                tools, is_direct=arguments['source'] is not None,
+                before_write=encrypt.before_write(tools))],
+        plan.Strategy.COPY: [copy_image.CopyImage(tools)],
         plan.Strategy.DOWNLOAD: [CreateBlank(tools), Download(tools)],
     }
     flow = linear_flow.Flow(NAME)
     flow.add(strategies.get_flow(tools, arguments['choices'], branches),
-             *verify.at_end(tools))
+             *verify.at_end(tools),
+             *encrypt.at_end(tools, arguments['choices']))
     if arguments['settings']:
         flow.add(ApplySettings(tools))
     return flow
@@ -74,6 +85,7 @@ def _get_replacing_flow(tools: Tools, arguments: Mapping[str, Any]
     branches: dict[str, list[Task]] = {
         plan.Strategy.CONVERT: convert_image.get_tasks(
             tools, is_direct=is_direct, before_write=[ClearVolume(tools)]),
+        plan.Strategy.COPY: [ClearForCopy(tools), copy_image.CopyOver(tools)],
         plan.Strategy.DOWNLOAD: [ClearVolume(tools), Download(tools)],
     }
     flow = linear_flow.Flow(NAME)
@@ -92,22 +104,20 @@ class CloneImage(Task):
         parent = model.SnapSpec(*source)
         pool = self.tools.pool
         try:
-            pool.clone(parent, volume_name)
+            copies.make_anew(pool, volume_name, lineage.VOLUME,
+                             lambda: pool.clone(parent, volume_name),
+                             self.tools.report)
         except (exception.SnapshotNotFound, exception.ImageNotFound) as error:
             raise _not_cloneable(plan.Reason.MISSING_SNAPSHOT, error) from None
-        except exception.CephPermissionDenied as error:
-            raise _not_cloneable(plan.Reason.SNAPSHOT_DENIED, error) from None
-        except exception.NotSupported as error:
+        except (exception.NotSupported, exception.CephPermissionDenied
+                ) as error:
+            # It could be read a moment ago: to clone takes more.
             raise _not_cloneable(plan.Reason.CLONE_FAILED, error) from None
         with self.or_undo(lambda: pool.remove(volume_name)), \
                 pool.open(volume_name) as volume:
             lineage.adopt(volume, kind=lineage.VOLUME, job=job,
                           origin=f'rbd:{parent}')
-            if volume.size_bytes > size_bytes:
-                raise exception.InvalidSize(
-                    f'Image {image_id} needs {volume.size_bytes} bytes, more '
-                    f'than the {size_bytes} of the volume.',
-                    remedy='Ask for a larger volume.')
+            copy_image.check_fits(image_id, volume, size_bytes)
             if volume.size_bytes < size_bytes:
                 volume.resize(size_bytes)
             self.tools.report.check()  # no step follows that would
@@ -125,9 +135,11 @@ class CreateBlank(Task):
     def execute(self, job: str, image_id: str, volume_name: str,
                 size_bytes: int) -> None:
         pool = self.tools.pool
-        pool.create(
-            volume_name, size_bytes,
-            object_size_bytes=self.tools.config.object_size_bytes)
+        copies.make_anew(
+            pool, volume_name, lineage.VOLUME, lambda: pool.create(
+                volume_name, size_bytes,
+                object_size_bytes=self.tools.config.object_size_bytes),
+            self.tools.report)
         with self.or_undo(lambda: pool.remove(volume_name)), \
                 pool.open(volume_name) as volume:
             lineage.adopt(volume, kind=lineage.VOLUME, job=job,
@@ -152,6 +164,10 @@ class ClearVolume(Task):
                     f'Volume {volume_name!r} is open at '
                     f'{", ".join(watchers)}.')
             clearing.clear(volume, self.tools.report)
+
+
+class ClearForCopy(ClearVolume):
+    """The same: in one flow with the other, it has a name of its own."""
 
 
 class Download(Task):

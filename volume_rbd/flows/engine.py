@@ -13,6 +13,7 @@ from taskflow import engines
 from taskflow import exceptions as taskflow_exceptions
 from taskflow import flow as taskflow_flow
 from taskflow.persistence import backends, models
+from taskflow.types import failure
 
 from volume_rbd import exception
 from volume_rbd.flows import strategies
@@ -43,7 +44,7 @@ def run(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], *, job: str,
         except exception.VolumeRBDError as error:
             _tell_what_stayed(flow, error)
             raise
-        values = engine.storage.fetch_all()
+        values = engine.storage.fetch_all(_of_what_worked)
     return _result(flow.name, job, values, engine.storage,
                    time.monotonic() - started)
 
@@ -108,6 +109,13 @@ def _open_backend(tools: Tools) -> Any:
             f'{type(error).__name__}.',
             remedy='Use memory, rados://, dir:///PATH, mysql+pymysql://… or '
                    'postgresql://…') from error
+
+
+def _of_what_worked(values: list[Any]) -> Any:
+    """Of several strategies that provide a value, those that failed provide
+    their failure."""
+    return next((value for value in values
+                 if not isinstance(value, failure.Failure)), None)
 
 
 def _first_error(wrapped: taskflow_exceptions.WrappedFailure

@@ -21,6 +21,7 @@ from volume_rbd import exception, model, plan
 from volume_rbd.flows import (
     convert_volume,
     copy_volume,
+    encrypt,
     registration,
     strategies,
 )
@@ -60,6 +61,7 @@ def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
 
 
 def get_flow(tools: Tools, arguments: Mapping[str, Any]) -> linear_flow.Flow:
+    encrypt.check_given(tools, arguments)
     branches: dict[str, list[Task]] = {
         plan.Strategy.CLONE: registration.get_tasks(tools),
         plan.Strategy.COPY: copy_volume.get_tasks(tools),

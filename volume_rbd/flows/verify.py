@@ -4,9 +4,9 @@
 A branch of a flow that shares the bytes of the image's snapshot is wrapped in
 :func:`before_clone`; one that reads them from there by other means begins
 with a :class:`VerifySnapshot` and tells :func:`confirm` what it opened; one
-that streams them passes them through :func:`verified`. The flow as a whole
-ends with :func:`at_end`, so that a branch that does none of it makes no
-volume.
+that streams them passes them through :func:`verified`, and one that copies
+them feeds them to :func:`sinks`. The flow as a whole ends with :func:`at_end`,
+so that a branch that does none of it makes no volume.
 
 All of it only where ``tools.checker`` is there: the image is signed and the
 policy asks.
@@ -14,11 +14,13 @@ policy asks.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+import contextlib
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from volume_rbd import exception, model, plan
 from volume_rbd.ceph.interface import Image
 from volume_rbd.copying import inbound, outbound
+from volume_rbd.copying.sinks import Sink
 from volume_rbd.flows.base import Task, Tools
 
 
@@ -28,6 +30,19 @@ def verified(tools: Tools, chunks: Iterable[bytes]) -> Iterable[bytes]:
     :raises SignatureInvalid: after the last chunk, instead of the end.
     """
     return tools.checker.pass_on(chunks) if tools.checker else chunks
+
+
+@contextlib.contextmanager
+def sinks(tools: Tools) -> Iterator[Sequence[Sink]]:
+    """What a copy of the whole image is to feed within the block.
+
+    :raises SignatureInvalid: at the end of the block.
+    """
+    if tools.checker is None:
+        yield ()
+        return
+    with tools.checker.watching() as verifier:
+        yield (verifier,)
 
 
 def before_clone(tools: Tools, steps: list[Task]) -> list[Task]:

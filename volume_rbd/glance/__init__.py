@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from oslo_config import cfg
 
@@ -19,7 +20,8 @@ from volume_rbd.glance import client, session
 from volume_rbd.glance.callers import Door, open_for_caller
 from volume_rbd.model import Caller
 
-__all__ = ['Caller', 'Door', 'open_for_caller', 'open_glance']
+__all__ = ['Caller', 'Door', 'find_user_auth', 'open_for_caller',
+           'open_glance']
 
 
 def open_glance(conf: cfg.ConfigOpts,
@@ -42,3 +44,18 @@ def open_glance(conf: cfg.ConfigOpts,
                  or environ.get('OS_ENDPOINT_TYPE') or config.interface)
     return client.GlanceClient(config, user, service,
                                interface=interface.removesuffix('URL'))
+
+
+def find_user_auth(conf: cfg.ConfigOpts,
+                   environ: Mapping[str, str] | None = None) -> Any:
+    """The keystoneauth plugin of whoever :func:`open_glance` acts for, by
+    which other services are asked; None where that is nobody.
+
+    :raises ConfigurationError: the credentials are not complete.
+    """
+    environ = os.environ if environ is None else environ
+    config = opts.get_glance_config(conf)
+    if session.has_user(environ):
+        return session.user_session(environ, config).auth
+    service = session.service_session(conf, config)
+    return service.auth if service else None

@@ -26,7 +26,6 @@ from volume_rbd.plan.upload import (
 )
 from volume_rbd.plan.words import (
     BUILT,
-    BUILT_FOR_UPLOAD,
     SENTENCES,
     Choice,
     Operation,
@@ -38,7 +37,6 @@ from volume_rbd.plan.words import (
 
 __all__ = [
     'BUILT',
-    'BUILT_FOR_UPLOAD',
     'READABLE_FORMATS',
     'SENTENCES',
     'WRITABLE_FORMATS',

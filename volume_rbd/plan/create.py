@@ -32,7 +32,7 @@ _PLAIN_FORMATS = frozenset({'raw', 'iso'})
 class LocationFacts:
     """One location of the image, and what its snapshot looks like.
 
-    :param problem: why it cannot be cloned; None if it can.
+    :param problem: why it cannot be read; None if it can.
     :param depth: how many ancestors the image has itself.
     :param size_bytes: of the snapshot.
     """
@@ -61,6 +61,8 @@ class CreateFacts:
     :param may_convert: image_conversion_disable is off.
     :param may_leave_base: the base cache is on, and this image may use it.
     :param base: what the base cache has of it.
+    :param encryption_wanted: the volume is to be encrypted; *size_bytes* is
+        what is to fit into it.
     """
 
     image: model.GlanceImage
@@ -72,6 +74,7 @@ class CreateFacts:
     may_convert: bool = True
     may_leave_base: bool = False
     base: BaseFacts | None = None
+    encryption_wanted: bool = False
     built: frozenset[Strategy] = BUILT
 
 
@@ -116,13 +119,17 @@ def check_image_usable(image: model.GlanceImage) -> None:
 
 
 def volume_size(facts: CreateFacts) -> int:
-    """The size in bytes of the volume that will be made.
+    """The size in bytes of the volume that will be made; beside the header,
+    where it is encrypted on the way. What is encrypted already brings its
+    header along, behind whole GiB.
 
     :raises InvalidSize: smaller than the image.
     :raises QuotaExceeded: larger than per_volume_gigabytes allows.
     """
     image = facts.image
-    needed = max(_disk_bytes(facts), image.min_disk_gib * model.GIB)
+    disk = _disk_bytes(facts)
+    header = disk % model.GIB if _is_sealed(facts) else 0
+    needed = max(disk - header, image.min_disk_gib * model.GIB)
     size = facts.size_bytes
     if size is None:
         size = max(model.gib_for(needed), 1) * model.GIB
@@ -132,7 +139,12 @@ def volume_size(facts: CreateFacts) -> int:
             f'{image.id}, which needs {model.gib_for(needed)} GiB.',
             remedy=f'Ask for {model.gib_for(needed)} GiB or more.')
     check_quota(size, facts.max_volume_bytes)
-    return size
+    return size + header
+
+
+def _is_sealed(facts: CreateFacts) -> bool:
+    """The volume is to be encrypted, and the image is."""
+    return facts.encryption_wanted and facts.image.is_encrypted
 
 
 def _disk_bytes(facts: CreateFacts) -> int:
@@ -164,7 +176,7 @@ def plan_create(facts: CreateFacts) -> Plan:
     """
     check_image_usable(facts.image)
     size = volume_size(facts)
-    source = _first_cloneable(facts.locations)
+    source = _find_source(facts.locations)
     spec = source.location.snap_spec if source and source.location else None
     plan = Plan(Operation.CREATE_FROM_IMAGE, (), size_bytes=size,
                 is_size_fixed=facts.size_bytes is not None)
@@ -172,11 +184,14 @@ def plan_create(facts: CreateFacts) -> Plan:
     if obstacle is None and spec is not None:
         first = Choice(Strategy.CLONE, Reason.SAME_CLUSTER)
         return dataclasses.replace(plan, source=spec, choices=(
-            first, Choice(Strategy.DOWNLOAD, Reason.CLONE_FAILED)))
+            first, *(Choice(way, Reason.CLONE_FAILED)
+                     for way in _RAW_WAYS if way in facts.built)))
     reason = obstacle or Reason.NO_LOCATION
-    wanted = _ways_without_clone(facts.image, reason)
+    wanted = _ways_without_clone(facts.image, reason, source)
+    if Strategy.COPY in wanted:
+        plan = dataclasses.replace(plan, source=spec)
     if Strategy.CONVERT in wanted:
-        if not facts.may_convert:
+        if not facts.may_convert and facts.image.disk_format != 'raw':
             raise refuse_conversion(plan.operation)
         if _may_share_base(facts):
             if facts.base is not None and _fits(facts.base, plan):
@@ -193,6 +208,7 @@ def plan_create(facts: CreateFacts) -> Plan:
 def _may_share_base(facts: CreateFacts) -> bool:
     """A base has no ancestors, so a clone of it has one."""
     return (facts.may_leave_base and not facts.flatten_wanted
+            and not facts.encryption_wanted
             and facts.max_clone_depth >= 1
             and Strategy.CLONE in facts.built)
 
@@ -211,8 +227,8 @@ def _clone_base(facts: CreateFacts, base: BaseFacts, plan: Plan) -> Plan:
         choices=(Choice(Strategy.CLONE, Reason.BASE_CACHED),))
 
 
-def _first_cloneable(places: Sequence[LocationFacts]
-                     ) -> LocationFacts | None:
+def _find_source(places: Sequence[LocationFacts]) -> LocationFacts | None:
+    """What is read where it lies: the shallowest that can be."""
     good = [place for place in places if place.problem is None]
     return min(good, key=lambda place: place.depth) if good else None
 
@@ -222,6 +238,8 @@ def _clone_obstacle(facts: CreateFacts, source: LocationFacts | None
     image = facts.image
     if image.container_format != 'bare':
         return Reason.NOT_BARE
+    if facts.encryption_wanted and _can_encrypt(image):
+        return Reason.ENCRYPTION_WANTED
     if image.disk_format != 'raw':
         return Reason.NOT_RAW
     if image.is_encrypted:
@@ -235,6 +253,11 @@ def _clone_obstacle(facts: CreateFacts, source: LocationFacts | None
     if source.depth + 1 > facts.max_clone_depth:
         return Reason.DEPTH_REACHED
     return None
+
+
+def _can_encrypt(image: model.GlanceImage) -> bool:
+    return not image.is_encrypted and (
+        image.disk_format == 'raw' or image.disk_format in READABLE_FORMATS)
 
 
 def _location_problem(places: Sequence[LocationFacts]) -> Reason:
@@ -254,15 +277,20 @@ def _location_detail(facts: CreateFacts, reason: Reason) -> str:
     return ''
 
 
-def _ways_without_clone(image: model.GlanceImage, reason: Reason
+#: A snapshot that can be read can be copied, whatever forbids to clone it.
+_RAW_WAYS = (Strategy.COPY, Strategy.DOWNLOAD)
+
+
+def _ways_without_clone(image: model.GlanceImage, reason: Reason,
+                        source: LocationFacts | None
                         ) -> tuple[Strategy, ...]:
     if reason is Reason.NOT_BARE:
         return ()
+    if reason is Reason.ENCRYPTION_WANTED:
+        return (Strategy.CONVERT,)
     if reason is Reason.NOT_RAW:
         # What is encrypted inside of a format has a key we do not know.
         is_readable = (image.disk_format in READABLE_FORMATS
                        and not image.is_encrypted)
         return (Strategy.CONVERT,) if is_readable else ()
-    if reason in (Reason.INDEPENDENCE_WANTED, Reason.DEPTH_REACHED):
-        return (Strategy.COPY, Strategy.DOWNLOAD)
-    return (Strategy.DOWNLOAD,)
+    return _RAW_WAYS if source else (Strategy.DOWNLOAD,)

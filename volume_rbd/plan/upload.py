@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from volume_rbd import exception, model
 from volume_rbd.plan.words import (
-    BUILT_FOR_UPLOAD,
+    BUILT,
     Choice,
     Operation,
     Plan,
@@ -30,6 +30,7 @@ class UploadFacts:
     :param depth: how many ancestors the volume has.
     :param flatten_first: clone_upload_flatten is before_register.
     :param may_convert: image_conversion_disable is off.
+    :param decryption_wanted: the image is to be the disk inside.
     """
 
     size_bytes: int
@@ -41,11 +42,12 @@ class UploadFacts:
     disk_format: str = 'raw'
     container_format: str = 'bare'
     is_encrypted: bool = False
+    decryption_wanted: bool = False
     depth: int = 0
     max_clone_depth: int = 5
     flatten_first: bool = False
     may_convert: bool = True
-    built: frozenset[Strategy] = BUILT_FOR_UPLOAD
+    built: frozenset[Strategy] = BUILT
 
 
 def choose_store(stores: Sequence[model.StoreInfo], wanted: str | None
@@ -91,7 +93,8 @@ def plan_upload(facts: UploadFacts) -> Plan:
             *(Choice(way, Reason.CLONE_FAILED)
               for way in _ways_after_clone(facts))))
     wanted = _ways_without_clone(facts, obstacle)
-    if Strategy.CONVERT in wanted and not facts.may_convert:
+    if (Strategy.CONVERT in wanted and not facts.may_convert
+            and facts.disk_format != 'raw'):
         raise refuse_conversion(plan.operation)
     return settle(plan, obstacle, _detail(facts, obstacle, store), wanted,
                   facts.built)
@@ -117,15 +120,22 @@ def _obstacle(facts: UploadFacts, store: model.StoreInfo | None
               ) -> Reason | None:
     if facts.container_format != 'bare':
         return Reason.NOT_BARE
+    if facts.decryption_wanted and _can_decrypt(facts):
+        return Reason.DECRYPTION_WANTED
     if facts.disk_format != 'raw':
         return Reason.NOT_RAW
     if not facts.clone_enabled:
         return Reason.CLONE_DISABLED
-    if facts.is_encrypted:
-        return Reason.ENCRYPTED_VOLUME
     if facts.size_bytes == 0:
         return Reason.EMPTY_VOLUME
-    return _store_obstacle(facts, store) or _depth_obstacle(facts)
+    return (_store_obstacle(facts, store)
+            or (Reason.ENCRYPTED_VOLUME if facts.is_encrypted else None)
+            or _depth_obstacle(facts))
+
+
+def _can_decrypt(facts: UploadFacts) -> bool:
+    return facts.is_encrypted and (
+        facts.disk_format == 'raw' or facts.disk_format in WRITABLE_FORMATS)
 
 
 def _store_obstacle(facts: UploadFacts, store: model.StoreInfo | None
@@ -169,6 +179,9 @@ def _ways_without_clone(facts: UploadFacts, reason: Reason
         is_writable = (facts.disk_format in WRITABLE_FORMATS
                        and not facts.is_encrypted)
         return (Strategy.CONVERT,) if is_writable else ()
-    if reason is Reason.DEPTH_REACHED:
+    if reason is Reason.DECRYPTION_WANTED:
+        return (Strategy.CONVERT,)
+    if reason in (Reason.DEPTH_REACHED, Reason.ENCRYPTED_VOLUME):
+        # Both may lie in the store's pool, but share nothing.
         return (Strategy.COPY, Strategy.UPLOAD)
     return (Strategy.UPLOAD,)

@@ -39,6 +39,7 @@ class Reason(enum.StrEnum):
     NOT_RAW = 'not_raw'
     NOT_BARE = 'not_bare'
     ENCRYPTED_IMAGE = 'encrypted_image'
+    ENCRYPTION_WANTED = 'encryption_wanted'
     EMPTY_IMAGE = 'empty_image'
     # about its locations
     NO_LOCATION = 'no_location'
@@ -64,6 +65,7 @@ class Reason(enum.StrEnum):
     STORE_OTHER_CLUSTER = 'store_other_cluster'
     # about the volume (upload)
     ENCRYPTED_VOLUME = 'encrypted_volume'
+    DECRYPTION_WANTED = 'decryption_wanted'
     EMPTY_VOLUME = 'empty_volume'
     # found out only by trying
     CLONE_DENIED = 'clone_denied'
@@ -87,6 +89,9 @@ SENTENCES: Mapping[Reason, str] = {
         'something else.',
     Reason.ENCRYPTED_IMAGE:
         'The image is encrypted; a clone would share its key.',
+    Reason.ENCRYPTION_WANTED:
+        'The volume is to be encrypted, so every byte of the disk is written '
+        'anew.',
     Reason.EMPTY_IMAGE:
         'The image has no bytes to share.',
     Reason.NO_LOCATION:
@@ -134,6 +139,8 @@ SENTENCES: Mapping[Reason, str] = {
         "Glance's store lies in another Ceph cluster.",
     Reason.ENCRYPTED_VOLUME:
         'The volume is encrypted; a clone would share its key.',
+    Reason.DECRYPTION_WANTED:
+        'The image is to be the disk inside of the encrypted volume.',
     Reason.EMPTY_VOLUME:
         'The volume has no bytes to share.',
     Reason.CLONE_DENIED:
@@ -177,8 +184,8 @@ class Plan:
     """An ordered list of choices, and what was ruled out.
 
     :param choices: never empty; the first is taken.
-    :param source: the snapshot to clone or to convert from (create); None
-        where the image's bytes come through Glance.
+    :param source: the snapshot to clone, to copy or to convert from (create);
+        None where the image's bytes come through Glance.
     :param is_size_fixed: False: *size_bytes* is the least, and the volume
         grows to what the disk inside of the image turns out to need.
     :param leaves_base: what is converted becomes a base, and the volume a
@@ -209,14 +216,14 @@ class Plan:
         return self.choices[0].sentence
 
 
-#: What each operation can do.
-BUILT = frozenset({Strategy.CLONE, Strategy.CONVERT, Strategy.DOWNLOAD,
-                   Strategy.UPLOAD})
-BUILT_FOR_UPLOAD = BUILT | {Strategy.COPY}
+#: What there is.
+BUILT = frozenset(Strategy)
 
-# A copy is registered as a clone is, and lies in the same pool: it would meet
-# the same refusal, after all the bytes were moved.
+# A copy of an image reads the same snapshot. One of a volume is registered as
+# a clone is, and lies in the same pool: it would meet the same refusal, after
+# all the bytes were moved.
 _ALSO_AGAINST_COPY = frozenset({
+    Reason.MISSING_SNAPSHOT, Reason.SNAPSHOT_DENIED,
     Reason.CLONE_DENIED, Reason.LOCATION_API_MISSING,
     Reason.LOCATION_FORBIDDEN, Reason.LOCATION_REFUSED})
 

@@ -11,7 +11,7 @@ image checks for itself, whichever way the bytes come.
 :class:`Verifier`, which is fed every byte of the image in order, holes as
 zeros. What was verified once is remembered by :class:`Verdicts`.
 
-The only importer of cursive and castellan. Knows nothing of Ceph and Glance.
+The only importer of cursive. Knows nothing of Ceph and Glance.
 """
 
 from volume_rbd.signatures.certificates import (

@@ -8,17 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from castellan import key_manager
 from castellan.common import exception as castellan_exception
 from castellan.common.objects import x_509
 from castellan.key_manager import not_implemented_key_manager
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from oslo_config import cfg
-from oslo_context import context as oslo_context
 from oslo_log import log as logging
 
-from volume_rbd import exception, opts
+from volume_rbd import exception, key_manager, opts
 
 LOG = logging.getLogger(__name__)
 
@@ -118,7 +116,7 @@ class KeyManagerCertificates:
                                      'kind': type(error).__name__})
             raise exception.SignatureInvalid(
                 f'The certificate {certificate_id} cannot be fetched: '
-                f'{_describe(error)}.',
+                f'{key_manager.describe(error)}.',
                 remedy='Check [key_manager] and what it leads to, or set '
                        'signature_certificates_dir.') from None
         if not encoded or getattr(found, 'format', '') != 'X.509':
@@ -130,9 +128,8 @@ class KeyManagerCertificates:
     def _fetch(self, certificate_id: str) -> Any:
         if _folder(self._conf):
             return FolderKeyManager(self._conf).get(None, certificate_id)
-        auth = self._get_auth()
-        return key_manager.API(self._conf).get(
-            _Context(auth) if auth is not None else None, certificate_id)
+        return key_manager.KeyManager(self._conf, self._get_auth).get(
+            certificate_id)
 
     def _place(self, certificate_id: str) -> str:
         folder = _folder(self._conf)
@@ -141,26 +138,7 @@ class KeyManagerCertificates:
         return 'it must be readable for whoever uses the image'
 
 
-class _Context(oslo_context.RequestContext):
-    """A castellan context that brings its authentication along."""
-
-    def __init__(self, auth: Any) -> None:
-        super().__init__(overwrite=False)
-        self._auth = auth
-
-    def get_auth_plugin(self) -> Any:
-        return self._auth
-
-
 def _folder(conf: cfg.ConfigOpts) -> str | None:
     conf.register_opts(opts.certificate_opts)
     folder: str | None = conf.signature_certificates_dir
     return folder
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, (castellan_exception.CastellanException,
-                          NotImplementedError)):
-        return ' '.join(str(error).split()).rstrip('.') or type(
-            error).__name__
-    return type(error).__name__  # of a client: may hold anything

@@ -4,7 +4,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from collections.abc import (
+    Callable,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 
 from volume_rbd.signatures.certificates import Certificates
 from volume_rbd.signatures.signature import Signature
@@ -57,6 +64,17 @@ class Checker:
         for chunk in chunks:
             verifier.update(chunk)
             yield chunk
+        verifier.finish()
+        self.is_verified = True
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[Verifier]:
+        """A verifier that is fed all of the bytes within the block.
+
+        :raises SignatureInvalid: at the end of the block.
+        """
+        verifier = self.open()
+        yield verifier
         verifier.finish()
         self.is_verified = True
 

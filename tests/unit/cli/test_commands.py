@@ -49,9 +49,9 @@ def test_a_fallback_tells_every_attempt(cloud: Run, world: World) -> None:
     image_id = world.make_image()
     world.ceph.fail_next('clone', exception.NotSupported('Too old.'))
     fields = cloud('create', 'v', '--image', image_id, '-f', 'json').json
-    assert fields['strategy'] == 'download'
+    assert fields['strategy'] == 'copy'
     assert fields['attempts'] == (
-        'clone (same_cluster), download (clone_failed)')
+        'clone (same_cluster), copy (clone_failed)')
     assert 'Too old.' in fields['sentence']
 
 

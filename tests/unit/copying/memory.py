@@ -38,7 +38,12 @@ class MemoryDisk:
 
     def extents(self, offset: int = 0, length: int | None = None
                 ) -> Iterator[model.Extent]:
-        return iter(self._extents)
+        for extent in self._extents:
+            first, last = max(extent.offset, offset), extent.end
+            if length is not None:
+                last = min(last, offset + length)
+            if first < last:
+                yield model.Extent(first, last - first, extent.exists)
 
     def aio_read(self, offset: int, length: int) -> MemoryOperation:
         self.reads.append((offset, length))

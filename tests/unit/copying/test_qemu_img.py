@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from volume_rbd import exception, opts, progress
-from volume_rbd.copying import qemu_img
+from volume_rbd.copying import luks, qemu_img
 from volume_rbd.copying.qemu_img import FileDisk, QemuImg, RBDDisk
 
 CLUSTER = opts.ClusterConfig(user='cinder', ceph_conf='/etc/ceph/a.conf')
@@ -117,6 +117,42 @@ def test_the_key_comes_through_a_pipe_and_nowhere_else(program: Program
     assert f'read:{KEY.decode()}' in text
     assert text.count(KEY.decode()) == 1
     assert 'format=raw' in text
+
+
+@pytest.mark.parametrize('what', ['header', 'format', 'open'])
+def test_whatever_is_encrypted_is_opened_through_a_pipe(
+        program: Program, what: str) -> None:
+    converter = program('''
+        for word in "$@"; do case "$word" in secret*) object=$word;; esac; done
+        echo "$(cat ${object##*file=}) $@" >&2; exit 1''')
+    silent = progress.Silent()
+    act: Callable[[], None] = {
+        'header': lambda: converter.make_luks_header(
+            TARGET, luks.Encryption(KEY.decode(), 'aes-cbc-plain', 128, 700),
+            report=silent),
+        'format': lambda: converter.to_format(
+            SOURCE, TARGET, 'raw', size_bytes=1000, report=silent, key=KEY),
+        'open': lambda: converter.open_luks(TARGET, KEY, report=silent),
+    }[what]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(qemu_img, '_without_names', lambda text: text)
+        with pytest.raises(exception.ConversionFailed) as caught:
+            act()
+    said = caught.value.message
+    assert f'failed: {KEY.decode()} ' in said
+    assert said.count(KEY.decode()) == 1
+    assert {'header': 'iter-time=700,cipher-alg=aes-128,cipher-mode=cbc',
+            'format': '"driver": "luks"', 'open': '"driver": "luks"'
+            }[what] in said
+
+
+def test_a_key_that_does_not_open_it_is_an_error_of_its_own(
+        program: Program) -> None:
+    converter = program('echo "qemu-img: Could not open \'json:{}\': Invalid '
+                        'password, cannot unlock any keyslot" >&2; exit 1')
+    with pytest.raises(exception.WrongPassphrase) as caught:
+        converter.open_luks(TARGET, KEY, report=progress.Silent())
+    assert caught.value.remedy
 
 
 def test_a_new_key_is_set_before_the_old_one_goes(

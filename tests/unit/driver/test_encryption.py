@@ -150,7 +150,7 @@ def test_a_clone_has_room_for_the_header_of_its_source(
 
 
 @pytest.mark.parametrize(('name', 'passphrase', 'new', 'error'), [
-    (NEW.name, 'wrong', 'another', exception.ConversionFailed),
+    (NEW.name, 'wrong', 'another', exception.WrongPassphrase),
     (NEW.name, PASSPHRASE, '', exception.InvalidInput),
     ('volume-plain', PASSPHRASE, 'another', exception.NotSupported),
     ('volume-none', PASSPHRASE, 'another', exception.ImageNotFound)])

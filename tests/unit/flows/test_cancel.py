@@ -125,12 +125,16 @@ def _upload_copy() -> checks.Operation:
     return checks.upload(size_bytes=40 * MIB, max_clone_depth=0)
 
 
+def _create_copy() -> checks.Operation:
+    return checks.create(data=content(40 * MIB), max_clone_depth=0)
+
+
 def _download_chunks() -> checks.Operation:
     return checks.create(store_id='file', data=content(10 * MIB))
 
 
 @pytest.mark.parametrize('make', [_upload_chunks, _upload_copy,
-                                  _download_chunks])
+                                  _create_copy, _download_chunks])
 def test_a_transfer_stops_after_any_piece(
         make: Callable[[], checks.Operation]) -> None:
     pieces = CancelsAtAdvance(0)

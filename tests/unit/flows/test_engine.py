@@ -323,9 +323,12 @@ def test_a_failing_flow_undoes_everything_with_records_on_disk(
 def test_a_creation_works_with_records_on_disk(kept: pathlib.Path) -> None:
     operation = checks.create(flow_connection=_connection(kept))
     operation.world.ceph.fail_next('clone', exception.NotSupported('old'))
+    operation.world.ceph.fail_next('read', exception.VolumeRBDError('EIO'))
     operation.go()
     operation.check_done()
-    assert operation.result.strategy == 'download'
+    assert [attempt['strategy'] for attempt in operation.result.attempts] == [
+        'clone', 'copy', 'download']
+    assert operation.result.bytes_moved == 3 * 64 * 1024
     assert _files(kept) == []
 
 

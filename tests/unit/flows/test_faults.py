@@ -40,9 +40,15 @@ def _legacy() -> checks.Operation:
     return checks.upload(world, allow_legacy_locations=True)
 
 
-def _create_fallback() -> checks.Operation:
+def _create_copy_fallback() -> checks.Operation:
     operation = checks.create()
     operation.world.ceph.fail_next('clone', exception.NotSupported('no'))
+    return operation
+
+
+def _create_fallback() -> checks.Operation:
+    operation = _create_copy_fallback()
+    operation.world.ceph.fail_next('extents', exception.NotSupported('no'))
     return operation
 
 
@@ -63,12 +69,16 @@ OPERATIONS: dict[str, Make] = {
     'upload-fallback': _fallback,
     'create-clone': checks.create,
     'create-download': lambda: checks.create(store_id='file'),
+    'create-copy': lambda: checks.create(max_clone_depth=0),
+    'create-copy-compared': lambda: checks.create(
+        flatten_volume_from_snapshot=True, verify_copies=True),
+    'create-copy-after-clone': _create_copy_fallback,
     'create-fallback': _create_fallback,
 }
 
 #: The errors that differ in what they lead to; the rest of them, and a bug,
 #: need not be tried everywhere.
-FEW = ('upload-clone', 'upload-copy', 'upload-fallback',
+FEW = ('upload-clone', 'upload-copy', 'upload-fallback', 'create-copy',
        'create-fallback')
 INTO_RECORD = ('upload-clone-into-a-record', 'upload-chunks-into-a-record')
 CEPH_CASES = [
@@ -122,7 +132,7 @@ def test_a_call_of_glance_that_fails_leaves_nothing_behind(
 
 @pytest.mark.parametrize('name', ['upload-clone', 'upload-copy',
                                   'upload-chunks', 'create-clone',
-                                  'create-download'])
+                                  'create-copy', 'create-download'])
 def test_what_stays_when_the_cluster_is_gone_for_good_is_told(name: str
                                                               ) -> None:
     """Nothing in it can be undone; what could be undone elsewhere, is."""

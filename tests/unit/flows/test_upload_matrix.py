@@ -71,7 +71,6 @@ PLANNED: list[tuple[Reason, Make]] = [
     (Reason.STORE_FSID_UNKNOWN, lambda: checks.upload(_with_store(fsid=None))),
     (Reason.STORE_OTHER_CLUSTER,
      lambda: checks.upload(_with_store(fsid='another'))),
-    (Reason.ENCRYPTED_VOLUME, lambda: checks.upload(is_encrypted=True)),
     (Reason.EMPTY_VOLUME, lambda: checks.upload(size_bytes=0)),
 ]
 

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from castellan import key_manager
 from castellan.common import exception as castellan_exception
-from castellan.key_manager import barbican_key_manager
 
 from tests.signing import Signer, make_signer
 from volume_rbd import exception, opts
-from volume_rbd.signatures import KeyManagerCertificates, certificates
+from volume_rbd.signatures import KeyManagerCertificates
 
 SIGNER = make_signer('ECC_SECP384R1')
 BY_NAME = 'volume_rbd.signatures.certificates.FolderKeyManager'
@@ -90,7 +89,7 @@ class OneKeyManager:
 def named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
           ) -> KeyManagerCertificates:
     conf = load(tmp_path, '')
-    monkeypatch.setattr(certificates.key_manager, 'API', OneKeyManager)
+    monkeypatch.setattr(key_manager, 'API', OneKeyManager)
     return KeyManagerCertificates(conf)
 
 
@@ -134,12 +133,3 @@ def test_what_is_no_certificate_is_refused(
     monkeypatch.setattr(OneKeyManager, 'answer', Key(SIGNER))
     with pytest.raises(exception.SignatureInvalid, match=r'X\.509'):
         named.get('x')
-
-
-def test_barbican_is_asked_as_whoever_asked_us(tmp_path: pathlib.Path
-                                               ) -> None:
-    conf = load(tmp_path, '')
-    auth = object()
-    manager = barbican_key_manager.BarbicanKeyManager(conf)
-    context = certificates._Context(auth)
-    assert manager._get_keystone_auth(context) is auth

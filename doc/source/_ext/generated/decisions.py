@@ -13,7 +13,6 @@ from sphinx.util.docutils import SphinxDirective
 from volume_rbd import exception, model, plan
 
 FSID = 'a'
-ALL = frozenset(plan.Strategy)
 Reason = plan.Reason
 
 
@@ -39,11 +38,12 @@ _GOOD = plan.LocationFacts(
 def _create(reason: Reason, when: str, *, image: model.GlanceImage = _IMAGE,
             places: tuple[plan.LocationFacts, ...] = (_GOOD,),
             wanted: bool = False, depth: int = 5,
-            base: plan.BaseFacts | None = None) -> Row:
+            base: plan.BaseFacts | None = None,
+            encrypt: bool = False) -> Row:
     facts = plan.CreateFacts(image=image, locations=places,
                              flatten_wanted=wanted, max_clone_depth=depth,
                              may_leave_base=base is not None, base=base,
-                             built=ALL)
+                             encryption_wanted=encrypt)
     return Row(when, reason, lambda: plan.plan_create(facts))
 
 
@@ -59,6 +59,9 @@ def _bad(reason: Reason, when: str) -> Row:
 def create_rows() -> Iterator[Row]:
     yield _create(Reason.NOT_BARE, 'container_format is not ``bare``',
                   image=_image(container_format='ova'))
+    yield _create(Reason.ENCRYPTION_WANTED,
+                  'the volume is to be encrypted, the image is not, and its '
+                  'disk_format is raw or one that can be read', encrypt=True)
     yield _create(Reason.BASE_CACHED, 'disk_format is one that can be read, '
                   'and ``image_base_cache`` has its base',
                   image=_image(disk_format='qcow2'), base=plan.BaseFacts(
@@ -99,7 +102,7 @@ def create_rows() -> Iterator[Row]:
 _STORE = model.StoreInfo('rbd', 'rbd', is_default=True, pool='images',
                          fsid=FSID)
 _VOLUME = plan.UploadFacts(size_bytes=model.GIB, fsid=FSID,
-                           clone_enabled=True, stores=(_STORE,), built=ALL)
+                           clone_enabled=True, stores=(_STORE,))
 
 
 def _upload(reason: Reason, when: str, **changes: object) -> Row:
@@ -118,6 +121,10 @@ def upload_rows() -> Iterator[Row]:
     yield _upload(Reason.NOT_BARE,
                   'the wanted container_format is not ``bare``',
                   container_format='ova')
+    yield _upload(Reason.DECRYPTION_WANTED,
+                  'the image is to be the disk inside of an encrypted volume, '
+                  'raw or in a disk_format that can be written',
+                  is_encrypted=True, decryption_wanted=True)
     yield _upload(Reason.NOT_RAW,
                   'the wanted disk_format is one that can be written '
                   '(qcow2, vmdk, vhd, vhdx, vdi, ploop)',
@@ -126,8 +133,6 @@ def upload_rows() -> Iterator[Row]:
     yield _upload(Reason.CLONE_DISABLED,
                   '``enable_clone_optimization`` is off',
                   clone_enabled=False)
-    yield _upload(Reason.ENCRYPTED_VOLUME, 'the volume is encrypted',
-                  is_encrypted=True)
     yield _upload(Reason.EMPTY_VOLUME, 'the volume has 0 bytes',
                   size_bytes=0)
     yield _upload(Reason.STORES_FORBIDDEN,
@@ -146,6 +151,8 @@ def upload_rows() -> Iterator[Row]:
                  fsid=None)
     yield _store(Reason.STORE_OTHER_CLUSTER, "the store's fsid is another",
                  fsid='b')
+    yield _upload(Reason.ENCRYPTED_VOLUME, 'the volume is encrypted',
+                  is_encrypted=True)
     yield _upload(
         Reason.DEPTH_REACHED,
         'the chain would be longer than ``rbd_max_clone_depth``, and '
@@ -157,15 +164,15 @@ def upload_rows() -> Iterator[Row]:
 # -- found out only by trying -------------------------------------------------
 BY_TRYING = {
     Reason.MISSING_SNAPSHOT:
-        'create: the snapshot went between the plan and the clone',
+        'create: the snapshot went between the plan and the clone or the copy',
     Reason.SNAPSHOT_DENIED:
-        'create: librbd refused the clone with EPERM',
+        'create: EPERM where the snapshot was opened to be copied or verified',
     Reason.CLONE_FAILED:
-        'both: librbd would not clone, in no format',
+        'both: librbd would not clone, in no format; create: also EPERM',
     Reason.CLONE_DENIED:
         "upload, by clone or copy: EPERM on the pool of Glance's store",
     Reason.COPY_FAILED:
-        'upload, by copy: librbd would not make, read or write it',
+        'both, by copy: librbd would not make, read or write it',
     Reason.LOCATION_API_MISSING:
         'upload: Glance is older than 2.17',
     Reason.LOCATION_FORBIDDEN:
@@ -199,14 +206,8 @@ def table(headers: list[str], widths: str, rows: list[list[str]]) -> str:
 
 
 def _ways(decided: plan.Plan) -> str:
-    texts = []
-    built = {plan.Operation.CREATE_FROM_IMAGE: plan.BUILT,
-             plan.Operation.UPLOAD_TO_IMAGE: plan.BUILT_FOR_UPLOAD}
-    for choice in decided.choices:
-        is_built = choice.strategy in built[decided.operation]
-        texts.append(f'``{choice.strategy.value}``' if is_built
-                     else f'*{choice.strategy.value}*')
-    return ', then '.join(texts)
+    return ', then '.join(f'``{choice.strategy.value}``'
+                          for choice in decided.choices)
 
 
 class DecisionTable(SphinxDirective):
