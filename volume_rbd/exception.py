@@ -15,6 +15,7 @@
      │   ├─ PoolNotFound
      │   ├─ GlanceImageNotFound
      │   ├─ StoreNotFound
+     │   ├─ RecordNotFound                  of a job, in RADOS
      │   ├─ KeyNotFound                     in the key manager
      │   └─ BackendNotFound
      ├─ Conflict                        4   the state of things forbids it
@@ -26,6 +27,7 @@
      │   ├─ GlanceImageNotUsable            queued, deactivated, deleted …
      │   ├─ ImageUnsafe                     not what it is said to be
      │   ├─ GlanceConflict
+     │   ├─ RecordChanged                   by another process meanwhile
      │   └─ StoreReadOnly
      ├─ AccessDenied                    5
      │   ├─ CephPermissionDenied
@@ -152,6 +154,10 @@ class StoreNotFound(NotFound):
     """Glance has no store of that id."""
 
 
+class RecordNotFound(NotFound):
+    """There is no record of this name in RADOS."""
+
+
 class KeyNotFound(NotFound):
     """The key manager has no such key, or does not show it to this user."""
 
@@ -211,6 +217,10 @@ class ImageUnsafe(Conflict):
 
 class GlanceConflict(Conflict):
     """Glance refused a change because of the image's state (409)."""
+
+
+class RecordChanged(Conflict):
+    """Another process wrote the record meanwhile; read it again."""
 
 
 class StoreReadOnly(Conflict):

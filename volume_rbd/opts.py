@@ -21,8 +21,9 @@ from volume_rbd.model import GIB
 flow_opt = cfg.StrOpt(
     'flow_connection', default='memory', secret=True,
     help="Where running flows are kept, as taskflow's persistence "
-         'connection: memory, mysql+pymysql://…, postgresql://… or '
-         'dir:///…')
+         'connection: memory; rados://, in the pool of the volumes, or '
+         'rados://POOL/NAMESPACE?user=…&conf=… for another; '
+         'mysql+pymysql://…, postgresql://… or dir:///…')
 
 VMDK_ALLOWED_TYPES = ('streamOptimized', 'monolithicSparse')
 

@@ -17,7 +17,9 @@ import threading
 
 from tests.fakes.ceph_disk import Disk, Link, Snap
 from tests.fakes.ceph_pool import FakePool
+from tests.fakes.ceph_records import FakeRecords
 from volume_rbd import exception
+from volume_rbd.ceph import interface
 
 #: Per user and pool: 'rw' is ``profile rbd``, 'r' ``profile rbd-read-only``.
 DEFAULT_CAPS = {
@@ -51,6 +53,10 @@ class FakeCeph:
         self.blocklist: set[str] = set()
         #: Name to pool; their members are gone as soon as they are made.
         self.groups: dict[str, str] = {}
+        #: (pool, namespace, name) -> key -> text.
+        self.records: dict[tuple[str, str, str], dict[str, str]] = {}
+        self.record_locks: dict[
+            tuple[str, str, str], interface.LockHolder] = {}
         self.pool_metadata: dict[str, dict[str, str]] = {}
         self.lock = threading.RLock()
         self._number = 0
@@ -159,6 +165,9 @@ class FakeCluster:
         if wanted not in caps:
             raise exception.CephPermissionDenied(
                 f'client.{self._user} may not use {pool} ({wanted}).')
+
+    def records(self, pool: str, namespace: str) -> FakeRecords:
+        return FakeRecords(self, pool, namespace)
 
     def pool(self, name: str) -> FakePool:
         return FakePool(self, name)

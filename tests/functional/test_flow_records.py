@@ -20,6 +20,32 @@ def kept(house: House) -> dict[str, dict[str, object]]:
 
 
 @pytest.mark.parametrize('backend', ['optimized', 'ceph'])
+def test_in_rados_both_operations_run_and_leave_no_record(
+        house: House, backend: str) -> None:
+    driver = house.driver(backend, DEFAULT={'flow_connection': 'rados://'})
+    records = driver.cluster.records('volumes', 'volume_rbd.jobs')
+    volume = house.volume(DATA)
+    seen: list[str] = []
+
+    def look() -> None:
+        for name in records.names():
+            seen.append(repr(records.read(name)))
+
+    image, result = house.upload(
+        volume, driver=driver, report=Steps('choosing a strategy', look))
+    name, _ = house.create(image, driver=driver)
+
+    everything = ' '.join(seen)
+    assert volume in everything
+    assert result.job in everything
+    house.check_output(everything)
+    assert records.names() == ['index']
+    assert set(records.read('index')) == {'format'}
+    assert house.member.digest(image) == DIGEST
+    assert house.cluster.digest('volumes', name) == DIGEST
+
+
+@pytest.mark.parametrize('backend', ['optimized', 'ceph'])
 def test_both_operations_run_and_leave_no_record(
         house: House, backend: str) -> None:
     driver = house.driver(backend, **kept(house))

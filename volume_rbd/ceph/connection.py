@@ -29,6 +29,7 @@ from volume_rbd import exception
 from volume_rbd.ceph import bindings, errors, mon, native
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.ceph.pool import RBDPool
+from volume_rbd.ceph.records import RadosRecords
 from volume_rbd.ceph.session import Session
 from volume_rbd.opts import ClusterConfig
 
@@ -112,6 +113,9 @@ class RadosCluster:
     def pool(self, name: str) -> RBDPool:
         return RBDPool(self, name)
 
+    def records(self, pool: str, namespace: str) -> RadosRecords:
+        return RadosRecords(self, pool, namespace)
+
     def pools(self) -> list[str]:
         with self.session() as session, session.translating(
                 'list the pools of', str(self)):
@@ -146,9 +150,10 @@ class RadosCluster:
             session.release()
 
     @contextlib.contextmanager
-    def use(self, pool: str) -> Iterator[tuple[Session, Any]]:
+    def use(self, pool: str, namespace: str = ''
+            ) -> Iterator[tuple[Session, Any]]:
         """A live session and the I/O context of *pool*."""
-        session, ioctx = self._acquire_with(pool)
+        session, ioctx = self._acquire_with(pool, namespace)
         try:
             yield session, ioctx
         finally:
@@ -168,10 +173,11 @@ class RadosCluster:
                                'rbd_default_clone_format': '1'})
             return self._format1
 
-    def _acquire_with(self, pool: str) -> tuple[Session, Any]:
+    def _acquire_with(self, pool: str, namespace: str
+                      ) -> tuple[Session, Any]:
         session = self._acquire()
         try:
-            return session, session.ioctx(pool)
+            return session, session.ioctx(pool, namespace)
         except exception.ClusterUnavailable:
             # It was lost since its last use, and nothing has been done yet.
             session.release()
@@ -180,7 +186,7 @@ class RadosCluster:
             session.release()
             raise
         try:
-            return session, session.ioctx(pool)
+            return session, session.ioctx(pool, namespace)
         except BaseException:
             session.release()
             raise

@@ -29,7 +29,14 @@ Units
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -395,6 +402,79 @@ class Pool(Protocol):
         of the snapshots themselves stays on the images. Idempotent."""
 
 
+@dataclasses.dataclass(frozen=True)
+class LockHolder:
+    """Who has the lock of a record.
+
+    :param client: its name for the cluster, ``client.4711``; every connection
+        has another.
+    :param owner: as it was given when the lock was taken.
+    :param expires_s: when the lock ends by itself, seconds since the epoch
+        by the clock of the OSD.
+    :param note: for people.
+    """
+
+    client: str
+    owner: str
+    expires_s: float
+    note: str
+
+
+class Records(Protocol):
+    """Records of ASCII texts by key, beside the rbd_images of a pool. Each
+    call is done as a whole or not at all.
+
+    Whoever may write to the pool may write here: untrusted input.
+    """
+
+    @property
+    def namespace(self) -> str: ...
+
+    def names(self) -> list[str]:
+        """All of them, sorted. Asks every placement group: for upkeep only.
+        """
+
+    def read(self, name: str) -> dict[str, str]:
+        """:raises RecordNotFound:"""
+
+    def read_keys(self, name: str, keys: Collection[str]) -> dict[str, str]:
+        """Those that are there. :raises RecordNotFound: no record at all."""
+
+    def create(self, name: str, put: Mapping[str, str]) -> None:
+        """:raises RecordChanged: it is there already."""
+
+    def write(self, name: str, put: Mapping[str, str],
+              drop: Collection[str] = (), *,
+              expected: Mapping[str, str | None] | None = None) -> None:
+        """Set and drop keys; a record that is not there is made.
+
+        :param expected: what keys must hold before, None: not be there. The
+            record must be there then.
+        :raises RecordChanged: one of them holds something else.
+        :raises RecordNotFound: something is expected of no record.
+        """
+
+    def remove(self, name: str) -> None:
+        """:raises RecordNotFound:"""
+
+    def lock(self, name: str, owner: str, *, duration_s: int,
+             note: str = '') -> bool:
+        """Take the record's lock, or prolong it, for *duration_s* from now; a
+        record that is not there is made. It does not keep anybody from
+        writing: all have to ask for it.
+
+        :param owner: a lock belongs to this word and this connection.
+        :returns: False where somebody else has it.
+        """
+
+    def unlock(self, name: str, owner: str) -> bool:
+        """:returns: False where it was not ours, or is over."""
+
+    def find_lock(self, name: str) -> LockHolder | None:
+        """Who has it, by the clocks of the OSD and of here; None: nobody, or
+        there is no record. To know for sure, take it."""
+
+
 class Cluster(Protocol):
     """One connection of one user to one cluster, shared by all threads."""
 
@@ -411,6 +491,9 @@ class Cluster(Protocol):
         one after a reconnect."""
 
     def pool(self, name: str) -> Pool: ...
+
+    def records(self, pool: str, namespace: str) -> Records:
+        """The small records in a RADOS namespace of *pool*."""
 
     def pools(self) -> list[str]: ...
 

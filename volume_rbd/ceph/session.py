@@ -40,7 +40,7 @@ class Session:
         self._lock = native.lock()
         self._users = 0
         self._is_retired = False
-        self._ioctxs: dict[str, Any] = {}
+        self._ioctxs: dict[tuple[str, str], Any] = {}
         self._stale: list[Any] = []
         self._answered: dict[str, float] = {}
 
@@ -100,17 +100,19 @@ class Session:
                     code, what, 'the monitors', self.who)
         return json.loads(output)
 
-    def ioctx(self, pool: str) -> Any:
+    def ioctx(self, pool: str, namespace: str = '') -> Any:
         """The pool's I/O context, to be shared and not to be changed.
 
+        :param namespace: of RADOS; rbd_images are in the unnamed one.
         :raises PoolNotFound: no such pool.
         :raises OperationTimeout: its OSDs do not answer.
         """
-        ioctx = self._find_ioctx(pool)
+        ioctx = self._find_ioctx(pool, namespace)
         self._probe(pool, ioctx)
         return ioctx
 
-    def _find_ioctx(self, pool: str) -> Any:
+    def _find_ioctx(self, pool: str, namespace: str) -> Any:
+        place = pool, namespace
         with self.translating('use the pool', pool):
             if pool not in self.handle.list_pools():
                 # librados will wait for a newer map, without a limit. So see
@@ -119,20 +121,21 @@ class Session:
             # A pool that was deleted and made again has another number.
             number = self.handle.pool_lookup(pool)
             with self._lock:
-                known = self._ioctxs.get(pool)
+                known = self._ioctxs.get(place)
             if known is not None and known.get_pool_id() == number:
                 return known
             opened = self.handle.open_ioctx(pool)
             # A full pool says so instead of letting every write hang;
             # removals go on.
             opened.set_osdmap_full_try()
+            opened.set_namespace(namespace)
             with self._lock:
                 if known is not None:
                     self._stale.append(known)
-                self._ioctxs[pool], opened = opened, self._ioctxs.get(pool)
+                self._ioctxs[place], opened = opened, self._ioctxs.get(place)
                 if opened is not None and opened is not known:
                     self._stale.append(opened)
-                return self._ioctxs[pool]
+                return self._ioctxs[place]
 
     def _probe(self, pool: str, ioctx: Any) -> None:
         """See that the pool answers, before something waits for ever.

@@ -210,11 +210,10 @@ class Images:
         arguments = create_from_image.get_arguments(
             decided, job=job, image=image, volume_name=volume.name,
             volume=volume)
-        flow = create_from_image.get_flow(
-            self._tools(glance, report, checker, encryption), arguments)
+        tools = self._tools(glance, report, checker, encryption)
+        flow = create_from_image.get_flow(tools, arguments)
         result = self._with_verdict(engine.run(
-            flow, arguments, job=job,
-            connection=self._config.flow_connection), checker)
+            flow, arguments, job=job, tools=tools), checker)
         origin = f'glance:{image.id}'
         if result.strategy in (plan.Strategy.CLONE, plan.Strategy.COPY):
             origin = f'rbd:{decided.source}'
@@ -260,11 +259,10 @@ class Images:
         job = str(uuid.uuid4())
         arguments = create_from_image.get_arguments(
             decided, job=job, image=known.image, volume_name=volume.name)
-        flow = create_from_image.get_flow(
-            self._tools(glance, report, checker), arguments, replaces=True)
+        tools = self._tools(glance, report, checker)
+        flow = create_from_image.get_flow(tools, arguments, replaces=True)
         return self._with_verdict(engine.run(
-            flow, arguments, job=job,
-            connection=self._config.flow_connection), checker)
+            flow, arguments, job=job, tools=tools), checker)
 
     def create_from_file(self, volume: model.VolumeSpec, path: str,
                          disk_format: str, *, replace: bool = False,
@@ -346,11 +344,11 @@ class Images:
             volume_name=volume.name, fsid=self._cluster.fsid,
             is_compressed=request.is_compressed
             and request.disk_format == 'qcow2')
-        flow = upload_to_image.get_flow(self._tools(
+        tools = self._tools(
             glance, report, encryption=luks.Encryption(passphrase)
-            if passphrase and request.is_decrypted else None), arguments)
-        result = engine.run(flow, arguments, job=job,
-                            connection=self._config.flow_connection)
+            if passphrase and request.is_decrypted else None)
+        flow = upload_to_image.get_flow(tools, arguments)
+        result = engine.run(flow, arguments, job=job, tools=tools)
         self._after_registration(result, image.id, decided,
                                  report or progress.Silent())
         snapshot = registration.source_snapshot(image.id)

@@ -17,22 +17,24 @@ from taskflow.types import failure
 
 from volume_rbd import exception
 from volume_rbd.flows import strategies
-from volume_rbd.flows.base import Result, Task
+from volume_rbd.flows.base import Result, Task, Tools
+from volume_rbd.persistence import DEFAULT_NAMESPACE, RadosBackend
 
 LOG = logging.getLogger(__name__)
 
 
 def run(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], *, job: str,
-        connection: str = 'memory') -> Result:
+        tools: Tools) -> Result:
     """Run *flow* with *arguments* (JSON only) and return what it did.
 
     :param job: the id under which the flow is kept while it runs.
-    :param connection: taskflow's persistence connection.
+    :param tools: those of the flow; their ``flow_connection`` says where it
+        is kept.
     :raises VolumeRBDError: what ended the flow, after everything that it
         had made was undone; its message says so where something stayed.
     """
     started = time.monotonic()
-    with _kept(flow, arguments, job, connection) as engine:
+    with _kept(flow, arguments, job, tools) as engine:
         try:
             engine.run()
         except taskflow_exceptions.WrappedFailure as wrapped:
@@ -49,16 +51,16 @@ def run(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], *, job: str,
 
 @contextlib.contextmanager
 def _kept(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], job: str,
-          connection: str) -> Iterator[Any]:
+          tools: Tools) -> Iterator[Any]:
     """A loaded engine whose records go when it is done."""
     # defer_reverts: a failure under the controller undoes what is outside of
     # it as well; without it the source snapshot would stay.
     options: dict[str, Any] = {'engine': 'serial', 'defer_reverts': True,
                                'store': dict(arguments)}
-    if connection == 'memory':
+    if tools.config.flow_connection == 'memory':
         yield engines.load(flow, **options)
         return
-    backend = _open_backend(connection)
+    backend = _open_backend(tools)
     book = models.LogBook(f'volume_rbd.{job}')
     detail = models.FlowDetail(flow.name, uuid=job)
     book.add(detail)
@@ -88,9 +90,13 @@ def _begin_record(backend: Any, book: models.LogBook) -> Any:
                    'be written.') from error
 
 
-def _open_backend(connection: str) -> Any:
+def _open_backend(tools: Tools) -> Any:
     """:raises ConfigurationError: taskflow knows no such connection."""
+    connection = tools.config.flow_connection
     scheme, _, path = connection.partition('://')
+    if scheme == 'rados' and not path:
+        return RadosBackend({}, records=tools.cluster.records(
+            tools.config.pool, DEFAULT_NAMESPACE))
     conf = {'connection': connection}
     if scheme in ('dir', 'file'):
         conf['path'] = path  # taskflow does not take it from the URL
@@ -101,7 +107,7 @@ def _open_backend(connection: str) -> Any:
         raise exception.ConfigurationError(
             f'flow_connection ({scheme}) cannot be opened: '
             f'{type(error).__name__}.',
-            remedy='Use memory, dir:///PATH, mysql+pymysql://… or '
+            remedy='Use memory, rados://, dir:///PATH, mysql+pymysql://… or '
                    'postgresql://…') from error
 
 
