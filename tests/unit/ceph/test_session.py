@@ -37,6 +37,9 @@ class _Ioctx:
     def set_osdmap_full_try(self):
         self.is_full_try = True
 
+    def set_namespace(self, namespace):
+        self.namespace = namespace
+
     def close(self):
         self.is_closed = True
 
@@ -156,3 +159,13 @@ def test_one_of_a_parent_process_is_left_alone(monkeypatch):
     session.retire()
 
     assert not handle.is_shut_down
+
+
+def test_a_namespace_has_an_io_context_of_its_own():
+    session = Session(_Handle(), 'client.cinder', 0.2)
+    place = session.ioctx('volumes', 'jobs')
+
+    assert place.namespace == 'jobs'
+    assert session.ioctx('volumes', 'jobs') is place
+    assert session.ioctx('volumes') is not place
+    assert session.ioctx('volumes').namespace == ''

@@ -26,7 +26,7 @@ PASSPHRASE = 'correct horse'
 @pytest.fixture
 def cloud(cloud: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> Run:
     """With qemu-img in memory, and no secret in what is said."""
-    monkeypatch.setattr(qemu_img, 'QemuImg', lambda: world.converter)
+    monkeypatch.setattr(qemu_img, 'QemuImg', lambda **_: world.converter)
 
     def run(*words: str) -> Ended:
         ended = cloud(*words)

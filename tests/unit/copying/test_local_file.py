@@ -112,7 +112,7 @@ def test_a_file_that_is_cut_while_it_is_copied_ends_the_copy(path: str
         made = MemoryDisk(file.size_bytes)
         extents = list(file.extents())
         os.truncate(path, MIB)
-        file.extents = lambda: iter(extents)  # type: ignore
+        file.extents = lambda *_: iter(extents)  # type: ignore
         with pytest.raises(exception.DataCorrupted, match='bytes came'):
             copy.into_empty(file, made, operations=2, report=SILENT)
 
