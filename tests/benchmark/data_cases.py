@@ -26,6 +26,7 @@ from tests.benchmark.cost import OPERATIONS
 from tests.benchmark.service import Case, Service, fill
 from volume_rbd import manager, model, progress
 from volume_rbd.ceph import lineage
+from volume_rbd.copying import local_file
 from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import RBDDriver
 from volume_rbd.driver.images import ImageRequest
@@ -58,6 +59,7 @@ class DataBench(Service):
     def cases(self) -> list[Case]:
         return [self.data_uploads, self.data_uploads_hashed_by_glance,
                 self.data_qcow2, self.data_base_cache, self.data_copies,
+                self.data_files,
                 self.data_streams, self.data_cost]
 
     def close(self) -> None:
@@ -210,6 +212,43 @@ class DataBench(Service):
             self._drop(source)
         return {'seconds': rows, 'ratio': _ratios(rows, 'rbd deep cp'),
                 'target': 'at least 1.0'}
+
+    def data_files(self) -> dict[str, Any]:
+        """Into a local file that is on the disk in the end, beside ``rbd
+        export``, which does not wait for that, and ``rbd export; sync``."""
+        ways = ('engine', 'rbd export', 'rbd export, synced')
+        rows = {}
+        for name, size_gib, filled_gib in (_FULL, _QUARTER):
+            source = f'bench-{uuid.uuid4()}'
+            self._make_volume(source, size_gib, filled_gib)
+            rows[name] = self.in_turns(
+                lambda way, source=source: self._to_file(way, source),
+                self.rounds, ways)
+            self._drop(source)
+        return {'seconds': rows, 'ratio': _ratios(rows, 'rbd export'),
+                'ratio_to_synced': {
+                    name: round(row['rbd export, synced'] / row['engine'], 2)
+                    for name, row in rows.items()},
+                'target': 'at least 0.95'}
+
+    def _to_file(self, way: str, source: str) -> float:
+        path = self.folder / 'exported'
+        path.unlink(missing_ok=True)
+        os.sync()
+        started = time.monotonic()
+        if way != 'engine':
+            self.tools.export(f'volumes/{source}@bench', path)
+            if 'synced' in way:
+                tools.timed(f'sync {path}')
+        else:
+            with self.pool.open(
+                    source, read_only=True, snapshot='bench') as snapshot, \
+                    local_file.created(
+                        str(path), snapshot.size_bytes) as file:
+                Copier().fill(
+                    snapshot, file, report=progress.Silent(),
+                    reopen=lambda: local_file.opened(str(path)))
+        return time.monotonic() - started
 
     def _copy(self, source: str) -> float:
         pool = self.pool

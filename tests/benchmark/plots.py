@@ -86,6 +86,11 @@ def _data(report: dict[str, Any]) -> dict[str, Rows]:
             name: {'driver': row['engine'],
                    'rbd deep cp': row['rbd deep cp']}
             for name, row in found['seconds'].items()}
+    if found := report.get('data_files'):
+        panels['Into a local file'] = {
+            name: {'driver': row['engine'],
+                   'rbd export; sync': row['rbd export, synced']}
+            for name, row in found['seconds'].items()}
     if found := report.get('data_streams'):
         panels['Through Glance, 4 GiB full'] = found['seconds']
     return panels

@@ -32,6 +32,8 @@ ROWS: tuple[tuple[str, str, float, tuple[str, ...]], ...] = (
      ('data_files', 'ratio', 'full 4 GiB', 'engine')),
     ('RBD to a file, 8 GiB 25 % full', 'rbd export', 0.95,
      ('data_files', 'ratio', '25 % full 8 GiB', 'engine')),
+    ('RBD to a file, 4 GiB full', 'rbd export; sync', 0.95,
+     ('data_files', 'ratio_to_synced', 'full 4 GiB')),
     ('upload through Glance, 4 GiB full', 'rbd export | curl', 1.0,
      ('data_streams', 'ratio', 'upload', 'driver')),
     ('the same', 'stock driver', 1.3,
