@@ -327,15 +327,15 @@ class DataBench(Service):
         Of 100 GiB, two are data: the disk of this machine has no room for
         more, and what goes through Glance would take a quarter of an hour.
         """
-        found: dict[str, dict[str, Any]] = {}
+        found: list[dict[str, Any]] = []
         for size_gib, filled_gib in ((1, 1), (100, 2)):
-            name = f'{size_gib} GiB, {filled_gib} of data'
             source = f'bench-{uuid.uuid4()}'
             self._make_volume(source, size_gib, filled_gib)
-            found[name] = {
-                operation: self._cost(operation, source, filled_gib)
-                for operation in OPERATIONS
-                if size_gib == 1 or 'copy' in operation}
+            found += [{'operation': operation, 'size_gib': size_gib,
+                       'data_gib': filled_gib,
+                       **self._cost(operation, source, filled_gib)}
+                      for operation in OPERATIONS
+                      if size_gib == 1 or 'copy' in operation]
             self._drop(source)
         return {'cost': found, 'target': 'at most 150 MiB grown'}
 

@@ -67,8 +67,8 @@ class Upload(base.ShowOne):
 
     With enable_clone_optimization, and where Glance's store is in the same
     cluster, the image is a clone and takes seconds whatever its size;
-    otherwise the volume is sent through Glance. The result says which way was
-    taken and why.
+    otherwise the bytes are copied there, or sent through Glance. The result
+    says which way was taken and why.
 
     An encrypted volume is uploaded as it is: whoever uses the image needs the
     volume's key. The image has a property that says so, os_encrypt_format;

@@ -73,6 +73,11 @@ def _mapping(case: Mapping[str, Any]) -> Iterator[str]:
     if groups:
         yield _grid(groups)
         yield ''
+    for value in case.values():
+        if isinstance(value, list) and value and all(
+                isinstance(row, Mapping) for row in value):
+            yield _rows_of(value)
+            yield ''
     for key, value in case.items():
         # One level deeper: {'1 GiB': {'upload': 3, 'download': 4}}.
         if isinstance(value, Mapping) and key not in groups and all(
