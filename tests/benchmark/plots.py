@@ -13,9 +13,8 @@ mpl.use('Agg')
 
 from matplotlib import pyplot as plt
 
-OURS = '#2a6f97'
-OURS_TOO = '#89c2d9'
-FLOOR = '#bcbcbc'
+OURS = {'driver': '#2a6f97', 'copy': '#2a6f97', 'through Glance': '#89c2d9'}
+OTHERS = ('#bcbcbc', '#8a8a8a')
 
 # Panel: title -> bars by row, and their labels.
 Rows = Mapping[str, Mapping[str, float]]
@@ -99,10 +98,10 @@ def _data(report: dict[str, Any]) -> dict[str, Rows]:
 def _bars(axes: Any, title: str, rows: Rows) -> None:
     labels = list(dict.fromkeys(
         label for row in rows.values() for label in row))
-    ours = [OURS, OURS_TOO][:len(labels) - 1]
+    others = iter(OTHERS)
     width = 0.8 / len(labels)
-    for number, (label, colour) in enumerate(
-            zip(labels, [*ours, FLOOR], strict=True)):
+    for number, label in enumerate(labels):
+        colour = OURS.get(label) or next(others)
         shown = [(place, row[label])
                  for place, row in enumerate(rows.values()) if label in row]
         axes.bar([place + (number - (len(labels) - 1) / 2) * width
