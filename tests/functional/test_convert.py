@@ -381,7 +381,7 @@ def test_no_path_writes_a_local_byte_or_shows_a_key(
             if ' ' in key} == {
         'clones qcow2': 'convert', 'clones vmdk': 'convert',
         'copies raw': 'copy', 'plain raw': 'upload',
-        'encrypted raw': 'upload'}
+        'encrypted raw': 'copy'}
     for disk_format in ('qcow2', 'vmdk'):
         inside = formats.read(tmp_path, _download(
             house, done[f'clones {disk_format}'][1]), disk_format)
