@@ -32,7 +32,7 @@ unit: install
 	@$(BIN)/pytest -q tests/unit
 
 faults: install
-	@$(BIN)/pytest -m faults tests/e2e
+	@$(BIN)/pytest -m faults tests
 
 soak: install
 	@VOLUME_RBD_TEST_OPERATIONS=6000 \

@@ -333,6 +333,7 @@ def test_a_create_that_was_killed_goes_on(house: House) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.faults
 def test_a_killed_create_that_was_forged_begins_anew(house: House) -> None:
     """The volume of a clone inherits the checkpoint of its parent; here
     somebody wrote one that is of another snapshot."""
@@ -354,6 +355,7 @@ def test_a_killed_create_that_was_forged_begins_anew(house: House) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.faults
 def test_an_upload_that_was_killed_goes_on(house: House) -> None:
     """Somebody who knows the id of its image does it again."""
     data = content.random_bytes(SIZE)
