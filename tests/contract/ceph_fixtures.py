@@ -20,7 +20,7 @@ import pytest
 from tests.fakes.ceph import FakeCeph
 from volume_rbd import exception, model
 from volume_rbd.ceph import bindings, connection
-from volume_rbd.ceph.interface import Cluster, Image, Pool
+from volume_rbd.ceph.interface import Cluster, Image, Pool, Records
 from volume_rbd.opts import ClusterConfig
 
 MIB = 1024 ** 2
@@ -215,3 +215,12 @@ def real_world(request: pytest.FixtureRequest) -> Iterator[RealWorld]:
     world = RealWorld(ceph_conf(request))
     yield world
     world.close()
+
+
+@pytest.fixture
+def records(ceph: Ceph) -> Iterator[Records]:
+    """Those of a namespace of the test's own."""
+    found = ceph.cluster.records('volumes', ceph.name())
+    yield found
+    for name in found.names():
+        found.remove(name)

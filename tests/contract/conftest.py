@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worlds in which the contracts are tried."""
 
-from tests.contract.ceph_fixtures import ceph, real_world
+from tests.contract.ceph_fixtures import ceph, real_world, records
 
-__all__ = ['ceph', 'real_world']
+__all__ = ['ceph', 'real_world', 'records']

@@ -9,14 +9,6 @@ import pytest
 from volume_rbd import exception
 
 
-@pytest.fixture
-def records(ceph):
-    found = ceph.cluster.records('volumes', ceph.name())
-    yield found
-    for name in found.names():
-        found.remove(name)
-
-
 def test_what_was_written_is_read(records):
     records.write('one', {'a': '1', 'b': '{}'})
 

@@ -21,14 +21,6 @@ _THEIRS = sorted(name for name in dir(base.PersistenceTestMixin)
 
 
 @pytest.fixture
-def records(ceph):
-    found = ceph.cluster.records('volumes', ceph.name())
-    yield found
-    for name in found.names():
-        found.remove(name)
-
-
-@pytest.fixture
 def backend(records):
     return RadosBackend({}, records=records)
 

@@ -236,6 +236,7 @@ class Bases:
         return ((not most or len(notes) + count <= most)
                 and (not most_bytes or used + size_bytes <= most_bytes))
 
+
 def check_downloadable(glance: Glance, image_id: str) -> None:
     """:raises GlanceForbidden: the policy lets this user see the image and
         not its bytes, which only the download itself tells."""

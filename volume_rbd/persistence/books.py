@@ -81,7 +81,7 @@ class Books(base.Connection):  # type: ignore[misc]
         record = _record(book.uuid)
         with _translating(f'Saving logbook {book.uuid}'):
             self._records.write(INDEX, {
-                _FORMAT: _VERSION, _book_key(book.uuid): book.name,
+                _FORMAT: _VERSION, record: book.name,
                 **{_flow_key(flow.uuid): book.uuid for flow in book}})
             before, found = self._change(
                 record, lambda found: _merged_book(found, book),
@@ -99,7 +99,7 @@ class Books(base.Connection):  # type: ignore[misc]
             self._records.remove(record)
             self._seen.pop(record, None)
             self._records.write(INDEX, {}, [
-                _book_key(book_uuid), *(
+                record, *(
                     key for key in found if key.startswith('flow.'))])
 
     def get_logbook(self, book_uuid: str, lazy: bool = False
@@ -240,10 +240,7 @@ class Books(base.Connection):  # type: ignore[misc]
 
 # -- names --------------------------------------------------------------------
 def _record(book_uuid: str) -> str:
-    return f'book.{book_uuid}'
-
-
-def _book_key(book_uuid: str) -> str:
+    """Of a book; the index has it under the same name."""
     return f'book.{book_uuid}'
 
 

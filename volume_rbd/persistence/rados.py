@@ -11,7 +11,7 @@ from taskflow.persistence import base
 
 from volume_rbd import exception, opts
 from volume_rbd.ceph import connection
-from volume_rbd.ceph.interface import Cluster, Records
+from volume_rbd.ceph.interface import Records
 from volume_rbd.persistence.books import Books
 
 DEFAULT_NAMESPACE = 'volume_rbd.jobs'
@@ -33,12 +33,10 @@ class RadosBackend(base.Backend):  # type: ignore[misc]
     def __init__(self, conf: Mapping[str, Any] | None,
                  records: Records | None = None) -> None:
         super().__init__(dict(conf or {}))
-        self._cluster: Cluster | None = None
         if records is None:
             pool, namespace, config = _parse(
                 str(self._conf.get('connection', '')))
-            self._cluster = connection.connect(config)
-            records = self._cluster.records(pool, namespace)
+            records = connection.connect(config).records(pool, namespace)
         self._records = records
 
     def get_connection(self) -> Books:
@@ -55,12 +53,13 @@ def _parse(url: str) -> tuple[str, str, opts.ClusterConfig]:
     pool = urllib.parse.unquote(parsed.netloc)
     namespace = urllib.parse.unquote(parsed.path).strip('/')
     given = dict(urllib.parse.parse_qsl(parsed.query))
-    if not pool or '@' in pool or given.keys() - _KNOWN:
+    timeout = given.get('timeout', '')
+    if (not pool or '@' in pool or given.keys() - _KNOWN
+            or (timeout and not timeout.isdecimal())):
         raise exception.ConfigurationError(
             'A rados:// connection that names no pool, or something unknown.',
             remedy='Write rados://POOL/NAMESPACE?user=USER&conf=PATH, with '
                    'cluster and timeout where they are needed.')
-    timeout = given.get('timeout')
     return pool, namespace or DEFAULT_NAMESPACE, opts.ClusterConfig(
         user=given.get('user'), ceph_conf=given.get('conf', ''),
         cluster_name=given.get('cluster', 'ceph'),

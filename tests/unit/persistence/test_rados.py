@@ -48,7 +48,7 @@ def test_a_pool_may_have_capitals_and_the_namespace_a_default(connected):
 
 @pytest.mark.parametrize('url', [
     'rados://', 'rados:///ns', 'rados://user:secret@pool/ns',
-    'rados://pool/ns?password=secret', ''])
+    'rados://pool/ns?password=secret', 'rados://pool/ns?timeout=soon', ''])
 def test_what_it_does_not_know_is_refused_and_not_told(connected, url):
     with pytest.raises(exception.ConfigurationError) as caught:
         RadosBackend({'connection': url})
