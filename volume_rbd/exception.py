@@ -16,6 +16,7 @@
      │   ├─ GlanceImageNotFound
      │   ├─ StoreNotFound
      │   ├─ RecordNotFound                  of a job, in RADOS
+     │   ├─ JobNotFound
      │   ├─ KeyNotFound                     in the key manager
      │   └─ BackendNotFound
      ├─ Conflict                        4   the state of things forbids it
@@ -28,6 +29,8 @@
      │   ├─ ImageUnsafe                     not what it is said to be
      │   ├─ GlanceConflict
      │   ├─ RecordChanged                   by another process meanwhile
+     │   ├─ JobConflict                     another job is at work with it
+     │   ├─ JobLost                         another process has taken it over
      │   └─ StoreReadOnly
      ├─ AccessDenied                    5
      │   ├─ CephPermissionDenied
@@ -158,6 +161,10 @@ class RecordNotFound(NotFound):
     """There is no record of this name in RADOS."""
 
 
+class JobNotFound(NotFound):
+    default_remedy = 'See "volume-rbd jobs list --all".'
+
+
 class KeyNotFound(NotFound):
     """The key manager has no such key, or does not show it to this user."""
 
@@ -221,6 +228,19 @@ class GlanceConflict(Conflict):
 
 class RecordChanged(Conflict):
     """Another process wrote the record meanwhile; read it again."""
+
+
+class JobConflict(Conflict):
+    """Another job is at work with the same volume or image."""
+
+    default_remedy = ('Wait until it has ended; see "volume-rbd jobs list".')
+
+
+class JobLost(Conflict):
+    """This process no longer has the job that it was running."""
+
+    default_remedy = ('Another process finishes it; see "volume-rbd jobs '
+                      'show".')
 
 
 class StoreReadOnly(Conflict):

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from oslo_log import log as logging
 from taskflow import task
@@ -21,6 +21,17 @@ from volume_rbd.glance.interface import Glance
 LOG = logging.getLogger(__name__)
 
 
+class Lease(Protocol):
+    """The right to run a flow, for a time that is prolonged as it runs."""
+
+    @property
+    def is_lost(self) -> bool:
+        """It may be another's by now: nothing more may be touched."""
+
+    def check(self) -> None:
+        """:raises JobLost: it is lost."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Tools:
     """What tasks act with. Lives in the process, never in a record: what a
@@ -28,6 +39,9 @@ class Tools:
     of its own.
 
     :param encryption: of the volume; None: it is not encrypted here.
+    :param is_resumed: another process had begun this flow and was killed, or
+        lost its lease.
+    :param lease: says whether the flow is still ours to run.
     """
 
     config: opts.BackendConfig
@@ -39,6 +53,8 @@ class Tools:
         default_factory=qemu_img.QemuImg)
     copier: copier.Copier = dataclasses.field(default_factory=copier.Copier)
     encryption: luks.Encryption | None = None
+    is_resumed: bool = False
+    lease: Lease | None = None
 
     def transfer(self) -> progress.Progress:
         """What a transfer through this process reports to, and is held back
@@ -62,6 +78,11 @@ class Task(task.Task):
     ``execute`` either succeeds or leaves nothing behind; ``revert`` undoes a
     success, and finds nothing to do when it is called a second time.
 
+    A process may be killed anywhere within either. Then another one calls it
+    again, with tools of its own (``is_resumed``): ``execute`` goes on with
+    what it finds of the same job, and ``revert`` takes that away too. What
+    else bears the name is left alone.
+
     taskflow stops undoing at the first revert that fails, and forgets why the
     flow had failed. So a failed revert is noted here, and the others go on.
 
@@ -84,6 +105,8 @@ class Task(task.Task):
         self.what_stayed = ''
 
     def pre_execute(self) -> None:
+        if self.tools.lease is not None:
+            self.tools.lease.check()
         if self.is_cancellable:
             self.tools.report.check()
         self.what_stayed = ''
@@ -99,6 +122,8 @@ class Task(task.Task):
             raise
 
     def try_to_undo(self, undo: Callable[[], None]) -> None:
+        if self.tools.lease is not None and self.tools.lease.is_lost:
+            return  # whoever has the job now sees to it
         try:
             undo()
         except Exception as error:
