@@ -107,8 +107,47 @@ def test_a_private_connection_does_not_come_back(ceph):
     assert ceph.volumes.has_image(name)
 
 
+def test_who_is_blocklisted_does_nothing_more(ceph):
+    name = ceph.new()
+    private = ceph.cluster.private()
+    with contextlib.suppress(exception.ClusterUnavailable), \
+            private.pool('volumes').open(name) as theirs:
+        theirs.write(b'theirs', 0)
+
+        ceph.cluster.blocklist(private.address)
+
+        with ceph.volumes.open(name) as image:
+            assert image.watchers() == []
+            image.write(b'ours', 6)
+        with pytest.raises(exception.ClusterUnavailable):
+            theirs.write(b'late', 0)
+            theirs.flush()
+        with pytest.raises(exception.ClusterUnavailable):
+            private.records('volumes', ceph.name()).write('one', {'a': '1'})
+    with ceph.volumes.open(name) as image:
+        assert image.read(0, 10) == b'theirsours'
+
+
+def test_a_private_connection_is_another_one(ceph):
+    private = ceph.cluster.private()
+
+    assert private.fsid == ceph.cluster.fsid
+    assert private.user == ceph.cluster.user
+    assert private.address != ceph.cluster.address
+    assert private.address == private.address
+    private.close()
+
+
+def test_only_who_has_the_key_signs_so(ceph):
+    signed = ceph.cluster.sign('text')
+
+    assert ceph.cluster.private().sign('text') == signed
+    assert ceph.cluster.sign('texts') != signed
+    assert ceph.world.cluster('nova').sign('text') != signed
+
+
 def test_a_closed_private_connection_stays_closed(ceph):
-    private = ceph.world.cluster(private=True)
+    private = ceph.cluster.private()
     private.pool('volumes').check()
 
     private.close()
@@ -143,7 +182,6 @@ def test_equal_configurations_share_one_connection(real_world):
 
     assert connection.connect(real_world.config()) is one
     assert connection.connect(real_world.config('glance')) is not one
-    assert connection.connect(real_world.config(), private=True) is not one
 
 
 @pytest.mark.real

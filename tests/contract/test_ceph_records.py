@@ -152,6 +152,21 @@ def test_a_lock_ends_by_itself_unless_it_is_prolonged(ceph, records):
     assert not records.unlock('one', 'job')
 
 
+def test_a_lock_is_taken_away_from_whom_is_named(ceph, records):
+    other = ceph.world.cluster(private=True).records(
+        'volumes', records.namespace)
+    assert records.lock('one', 'job', duration_s=30)
+    holder = other.find_lock('one')
+
+    other.break_lock('one', holder)
+    other.break_lock('one', holder)
+
+    assert other.find_lock('one') is None
+    assert other.lock('one', 'mine', duration_s=30)
+    other.break_lock('one', holder)
+    assert other.find_lock('one').owner == 'mine'
+
+
 def test_a_lock_does_not_outlive_its_record(records):
     records.lock('one', 'job', duration_s=30)
     assert records.read('one') == {}

@@ -74,6 +74,13 @@ class FakeCeph:
             self._faults.setdefault(method, []).extend([error] * times)
 
     # -- for the client classes --------------------------------------------
+    def shut_out(self, address: str) -> None:
+        self.blocklist.add(address)
+        for disk in self.disks.values():
+            if address in disk.watchers:
+                disk.watchers = [
+                    other for other in disk.watchers if other != address]
+
     def next_number(self) -> int:
         self._number += 1
         return self._number
@@ -137,6 +144,18 @@ class FakeCluster:
     def address(self) -> str:
         return self._connect()
 
+    def sign(self, text: str) -> str:
+        return f'{self._user}: {hash(text)}'
+
+    def private(self) -> FakeCluster:
+        return FakeCluster(self.server, self._user, private=True,
+                           clone_format=self._clone_format)
+
+    def blocklist(self, address: str) -> None:
+        with self.server.lock:
+            self.begin('blocklist')
+            self.server.shut_out(address)
+
     def _connect(self) -> str:
         with self.server.lock:
             is_lost = self._address in self.server.blocklist
@@ -183,6 +202,6 @@ class FakeCluster:
     def close(self) -> None:
         with self.server.lock:
             if self._private and self._address:
-                self.server.blocklist.add(self._address)
+                self.server.shut_out(self._address)
             elif self._address not in self.server.blocklist:
                 self._address = None

@@ -109,6 +109,13 @@ class FakeRecords:
         with self._doing('read_record'):
             return self._holder(name)
 
+    def break_lock(self, name: str, holder: interface.LockHolder) -> None:
+        with self._doing('break_record_lock', 'rw'):
+            found = self._holder(name)
+            if found and (found.client, found.owner) == (
+                    holder.client, holder.owner):
+                del self._locks[*self._place, name]
+
     def _holder(self, name: str) -> interface.LockHolder | None:
         holder = self._locks.get((*self._place, name))
         return holder if holder and holder.expires_s > time.time() else None

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hmac
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ from typing import Any
 import tenacity
 
 from volume_rbd import exception
-from volume_rbd.ceph import bindings, errors, mon, native
+from volume_rbd.ceph import bindings, errors, keyring, mon, native
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.ceph.pool import RBDPool
 from volume_rbd.ceph.records import RadosRecords
@@ -35,6 +36,8 @@ from volume_rbd.opts import ClusterConfig
 
 #: librados' own client_mount_timeout.
 DEFAULT_TIMEOUT_S = 300
+# As Ceph's own mon_osd_blocklist_default_expire.
+_BLOCKLIST_S = 3600
 
 _registry_lock = native.lock()
 _registry: dict[ClusterConfig, RadosCluster] = {}
@@ -42,17 +45,11 @@ _registry: dict[ClusterConfig, RadosCluster] = {}
 _inherited: list[Session] = []
 
 
-def connect(config: ClusterConfig, *, private: bool = False) -> Cluster:
+def connect(config: ClusterConfig) -> Cluster:
     """The process's connection of *config*; equal ones share it.
 
     Nothing is opened yet.
-
-    :param private: one of its own, that is *not* reopened once lost: whoever
-        was blocklisted by a takeover must not come back under a new address.
-        Its owner closes it.
     """
-    if private:
-        return RadosCluster(config, reconnects=False)
     with _registry_lock:
         return _registry.setdefault(config, RadosCluster(config))
 
@@ -86,6 +83,7 @@ class RadosCluster:
         self._last_failure: tuple[float, exception.VolumeRBDError] | None
         self._last_failure = None
         self._format1: RadosCluster | None = None
+        self._key: bytes | None = None
 
     @property
     def user(self) -> str:
@@ -109,6 +107,25 @@ class RadosCluster:
                 'ask for our address in', str(self)):
             address: str = session.handle.get_addrs()
             return address
+
+    def private(self) -> RadosCluster:
+        return RadosCluster(self._config, overrides=self._overrides,
+                            reconnects=False)
+
+    def blocklist(self, address: str) -> None:
+        with self.session() as session, session.translating(
+                f'blocklist {address} in', str(self)):
+            session.handle.blocklist_add(address, _BLOCKLIST_S)
+            # What we do next carries this map's number, and an OSD that has
+            # an older one fetches it first.
+            session.handle.wait_for_latest_osdmap()
+
+    def sign(self, text: str) -> str:
+        with self.session() as session:
+            if self._key is None:
+                self._key = keyring.find_key(
+                    session.handle.conf_get, f'client.{self.user}')
+        return hmac.new(self._key, text.encode(), 'sha256').hexdigest()
 
     def pool(self, name: str) -> RBDPool:
         return RBDPool(self, name)

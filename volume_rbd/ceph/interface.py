@@ -471,8 +471,11 @@ class Records(Protocol):
         """:returns: False where it was not ours, or is over."""
 
     def find_lock(self, name: str) -> LockHolder | None:
-        """Who has it, by the clocks of the OSD and of here; None: nobody, or
-        there is no record. To know for sure, take it."""
+        """Who has it, by the clock of the OSD; None: nobody, or there is no
+        record."""
+
+    def break_lock(self, name: str, holder: LockHolder) -> None:
+        """Take the lock away from *holder*, if that one still has it."""
 
 
 class Cluster(Protocol):
@@ -489,6 +492,20 @@ class Cluster(Protocol):
     def address(self) -> str:
         """Of this connection, as "ceph osd blocklist add" takes it. Another
         one after a reconnect."""
+
+    def private(self) -> Cluster:
+        """A connection of the same user for one purpose, opened when it is
+        first used. Once lost, it is not opened again: whoever was shut out
+        must not come back under a new address. Its owner closes it."""
+
+    def blocklist(self, address: str) -> None:
+        """Shut a connection out of the whole cluster, for an hour. When this
+        returns, whatever is done by this connection comes after the last
+        thing that the other one could do. Its watches and locks on
+        rbd_images end with it."""
+
+    def sign(self, text: str) -> str:
+        """What only those can say of *text* who have our user's key, too."""
 
     def pool(self, name: str) -> Pool: ...
 

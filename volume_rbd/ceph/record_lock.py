@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is said to the OSD class ``lock``, and what it answers.
 
-The bindings of Ceph 16 cannot tell who has a lock, and do not set the
-microseconds of a lock's duration (tried: 2 s became 3.4 s; what happens to be
+The bindings of Ceph 16 cannot tell who has a lock or break it, and do not set
+the microseconds of a lock's duration (tried: 2 s became 3.4 s; what happens to be
 in memory could make years of it). So both are written and read here.
 
 All of Ceph's structures are encoded with a version, the oldest version that
@@ -33,6 +33,15 @@ def encode(lock: str, owner: str, note: str, duration_s: int) -> bytes:
 def encode_question(lock: str) -> bytes:
     """cls_lock_get_info_op."""
     return _structure(_text(lock))
+
+
+def encode_break(lock: str, holder: LockHolder) -> bytes:
+    """cls_lock_break_op."""
+    kind, _, number = holder.client.partition('.')
+    numbers = {name: value for value, name in _KINDS.items()}
+    return _structure(
+        _text(lock) + struct.pack('<Bq', numbers[kind], int(number))
+        + _text(holder.owner) + _text(''))
 
 
 def _structure(content: bytes) -> bytes:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -116,9 +115,13 @@ class RadosRecords:
                                           record_lock.encode_question(_LOCK))
             except bindings.rados().ObjectNotFound:
                 return None
-        holder = record_lock.decode(answer)
-        # The OSD tells of a lock that is over until somebody else takes it.
-        return holder if holder and holder.expires_s > time.time() else None
+        return record_lock.decode(answer)
+
+    def break_lock(self, name: str, holder: LockHolder) -> None:
+        with self._doing('break the lock of', name) as ioctx, \
+                contextlib.suppress(bindings.rados().ObjectNotFound):
+            ioctx.execute(name, 'lock', 'break_lock',
+                          record_lock.encode_break(_LOCK, holder))
 
     def names(self) -> list[str]:
         with self._using('list the records of', self._pool) as (_, ioctx):
