@@ -233,7 +233,9 @@ class RecordChanged(Conflict):
 class JobConflict(Conflict):
     """Another job is at work with the same volume or image."""
 
-    default_remedy = ('Wait until it has ended; see "volume-rbd jobs list".')
+    default_remedy = 'Wait until it has ended; see "volume-rbd jobs list".'
+    #: The other one's id.
+    job = ''
 
 
 class JobLost(Conflict):

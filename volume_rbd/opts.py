@@ -19,11 +19,12 @@ from volume_rbd import exception, option_checks, sections
 from volume_rbd.model import GIB
 
 flow_opt = cfg.StrOpt(
-    'flow_connection', default='memory', secret=True,
+    'flow_connection', default='rados://', secret=True,
     help="Where running flows are kept, as taskflow's persistence "
-         'connection: memory; rados://, in the pool of the volumes, or '
+         'connection: rados://, in the pool of the volumes, or '
          'rados://POOL/NAMESPACE?user=…&conf=… for another; '
-         'mysql+pymysql://…, postgresql://… or dir:///…')
+         'mysql+pymysql://…, postgresql://… or dir:///…; memory: nowhere, '
+         'so that nobody takes up what a killed process was doing.')
 
 VMDK_ALLOWED_TYPES = ('streamOptimized', 'monolithicSparse')
 
@@ -322,6 +323,12 @@ backend_opts: list[cfg.Opt] = [
         'flow_connection', secret=True,
         help="This backend's own flow_connection."),
     cfg.IntOpt(
+        'job_lease', default=15, min=3, max=15,
+        help='Seconds for which a job belongs to the process that runs it; '
+             'prolonged as long as it runs. When they are over, the process '
+             'was killed or is cut off from the cluster, and another one '
+             'goes on with the job or undoes it.'),
+    cfg.IntOpt(
         'replication_connect_timeout', default=5,
         help='Seconds to wait for the other cluster of a replicated '
              'backend, which a later release will have.'),
@@ -408,7 +415,8 @@ class BackendConfig:
     max_volume_bytes: int | None = None
     vmdk_allowed_types: tuple[str, ...] = VMDK_ALLOWED_TYPES
     may_convert: bool = True
-    flow_connection: str = 'memory'
+    flow_connection: str = 'rados://'
+    job_lease_s: int = 15
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
@@ -523,7 +531,7 @@ def freeze_backend(group: Any, name: str, *,
                    max_volume_bytes: int | None = None,
                    vmdk_allowed_types: Sequence[str] = VMDK_ALLOWED_TYPES,
                    may_convert: bool = True,
-                   flow_connection: str = 'memory',
+                   flow_connection: str = 'rados://',
                    verify_signatures: str = 'when_present',
                    trusted_certificates: Sequence[str] = ()
                    ) -> BackendConfig:
@@ -579,7 +587,8 @@ def freeze_backend(group: Any, name: str, *,
         max_volume_bytes=max_volume_bytes,
         vmdk_allowed_types=tuple(vmdk_allowed_types),
         may_convert=may_convert,
-        flow_connection=group.flow_connection or flow_connection)
+        flow_connection=group.flow_connection or flow_connection,
+        job_lease_s=group.job_lease)
 
 
 def find_unknown(conf: cfg.ConfigOpts, name: str) -> list[sections.Unknown]:

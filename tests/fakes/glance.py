@@ -52,6 +52,9 @@ class FakeGlance:
         self.server.fail_next(method, error, times)
 
     # -- the user's session -------------------------------------------------
+    def who(self) -> tuple[str | None, str | None]:
+        return self.project, f'user-of-{self.project}'
+
     def get_image(self, image_id: str) -> model.GlanceImage:
         self.server.check('get_image')
         return self._shown(self._visible(image_id))

@@ -253,6 +253,8 @@ class World:
         self.config = opts.BackendConfig(
             name='ceph', pool='volumes', enable_clone_optimization=True,
             cluster=opts.ClusterConfig(user='cinder'),
+            # What is traced are the flows; jobs have tests of their own.
+            flow_connection='memory',
             # Only a Glance that never finishes is not waited for.
             registration_timeout_s=SOON_S if knobs.get(
                 'activation_polls', 1) is None else 30)

@@ -2,8 +2,8 @@
 """What is said to the OSD class ``lock``, and what it answers.
 
 The bindings of Ceph 16 cannot tell who has a lock or break it, and do not set
-the microseconds of a lock's duration (tried: 2 s became 3.4 s; what happens to be
-in memory could make years of it). So both are written and read here.
+the microseconds of a lock's duration (tried: 2 s became 3.4 s; what happens to
+be in memory could make years of it). So all is written and read here.
 
 All of Ceph's structures are encoded with a version, the oldest version that
 can read it, and a length, so that what is not known here can be skipped

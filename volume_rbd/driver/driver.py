@@ -77,6 +77,7 @@ class RBDDriver:
         self.images = Images(config, cluster, open_glance, self.flattener,
                              open_certificates, converter, files,
                              Bases(config, cluster, self.reclaimer), copier)
+        self.jobs = self.images.jobs
 
     def check(self) -> None:
         """Try the connection and the pool.
@@ -102,6 +103,7 @@ class RBDDriver:
     def close(self, *, wait: bool = True) -> None:
         """:param wait: for the work in the background; else what runs is
             stopped within seconds, and found again by the next process."""
+        self.jobs.close(wait=wait)
         self.flattener.close(wait=wait)
         self.reclaimer.close(wait=wait)
 

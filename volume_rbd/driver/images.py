@@ -7,6 +7,7 @@ without it Glance is used as whoever the process acts for.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import uuid
 from collections.abc import Callable
@@ -25,12 +26,14 @@ from volume_rbd.driver.from_file import FromFile
 from volume_rbd.flows import (
     copies,
     create_from_image,
-    engine,
     registration,
     upload_to_image,
 )
 from volume_rbd.flows.base import Result, Tools
 from volume_rbd.glance.interface import Glance
+from volume_rbd.jobs import registry
+from volume_rbd.jobs.job import Job
+from volume_rbd.jobs.jobs import Jobs
 
 LOG = logging.getLogger(__name__)
 
@@ -65,6 +68,8 @@ class Images:
                  open_certificates: Callable[[], signatures.Certificates],
                  converter: qemu_img.Converter, files: FromFile,
                  bases: Bases, copier: Copier) -> None:
+        #: What runs, and what was left by processes that are gone.
+        self.jobs = self._jobs = Jobs(config, cluster, self._tools_for)
         self._config = config
         self._cluster = cluster
         self._open_glance = open_glance
@@ -94,12 +99,7 @@ class Images:
                                 signatures.Signature | None]:
         model.check_name(volume.name)
         settings.check(volume)
-        pool = self._cluster.pool(self._config.pool)
-        if pool.has_image(volume.name) and not copies.is_left(
-                pool, volume.name, lineage.VOLUME):
-            raise exception.ImageExists(
-                f'Volume {volume.name!r} exists already in pool '
-                f'{pool.name!r}.', remedy='Choose another name.')
+        self._check_free(volume.name)
         is_encrypted = bool(volume.is_encrypted)
         known = facts.for_create(
             self._config, self._cluster, glance, image_id, volume.size_bytes,
@@ -107,6 +107,16 @@ class Images:
             encryption_wanted=is_encrypted)
         return plan.plan_create(known), known.image, self._find_signature(
             known.image)
+
+    def _check_free(self, name: str) -> None:
+        """:raises ImageExists: and no process that was killed has left it.
+        """
+        pool = self._cluster.pool(self._config.pool)
+        if pool.has_image(name) and not copies.is_left(
+                pool, name, lineage.VOLUME):
+            raise exception.ImageExists(
+                f'Volume {name!r} exists already in pool {pool.name!r}.',
+                remedy='Choose another name.')
 
     def _find_signature(self, image: model.GlanceImage
                         ) -> signatures.Signature | None:
@@ -199,21 +209,23 @@ class Images:
         return self._run_create(
             model.VolumeSpec(name), dataclasses.replace(
                 decided, size_bytes=size_bytes, is_size_fixed=False),
-            image, glance, report, None)
+            image, glance, report, None, is_undone_when_lost=True)
 
     def _run_create(self, volume: model.VolumeSpec, decided: plan.Plan,
                     image: model.GlanceImage, glance: Glance,
                     report: progress.Progress | None,
                     checker: signatures.Checker | None,
-                    encryption: luks.Encryption | None = None) -> Result:
+                    encryption: luks.Encryption | None = None, *,
+                    is_undone_when_lost: bool = False) -> Result:
         job = str(uuid.uuid4())
         arguments = create_from_image.get_arguments(
             decided, job=job, image=image, volume_name=volume.name,
             volume=volume)
-        tools = self._tools(glance, report, checker, encryption)
-        flow = create_from_image.get_flow(tools, arguments)
-        result = self._with_verdict(engine.run(
-            flow, arguments, job=job, tools=tools), checker)
+        result = self._with_verdict(self._jobs.run(
+            create_from_image.NAME, arguments,
+            self._tools(glance, report, checker, encryption),
+            check=lambda: self._check_free(volume.name),
+            is_undone_when_lost=is_undone_when_lost), checker)
         origin = f'glance:{image.id}'
         if result.strategy in (plan.Strategy.CLONE, plan.Strategy.COPY):
             origin = f'rbd:{decided.source}'
@@ -259,10 +271,9 @@ class Images:
         job = str(uuid.uuid4())
         arguments = create_from_image.get_arguments(
             decided, job=job, image=known.image, volume_name=volume.name)
-        tools = self._tools(glance, report, checker)
-        flow = create_from_image.get_flow(tools, arguments, replaces=True)
-        return self._with_verdict(engine.run(
-            flow, arguments, job=job, tools=tools), checker)
+        return self._with_verdict(self._jobs.run(
+            registry.REPLACE_CONTENT, arguments,
+            self._tools(glance, report, checker)), checker)
 
     def create_from_file(self, volume: model.VolumeSpec, path: str,
                          disk_format: str, *, replace: bool = False,
@@ -347,8 +358,7 @@ class Images:
         tools = self._tools(
             glance, report, encryption=luks.Encryption(passphrase)
             if passphrase and request.is_decrypted else None)
-        flow = upload_to_image.get_flow(tools, arguments)
-        result = engine.run(flow, arguments, job=job, tools=tools)
+        result = self._jobs.run(upload_to_image.NAME, arguments, tools)
         self._after_registration(result, image.id, decided,
                                  report or progress.Silent())
         snapshot = registration.source_snapshot(image.id)
@@ -376,6 +386,17 @@ class Images:
                 and self._config.clone_upload_flatten == 'background'):
             report.step('flattening the image in the background')
             self._flattener.submit(pool, image_id)
+
+    def _tools_for(self, job: Job) -> Tools:
+        """For a job that is taken up: nobody waits for it."""
+        glance = self._open_glance()
+        checker = None
+        if job.operation == create_from_image.NAME:
+            with contextlib.suppress(exception.GlanceImageNotFound):
+                image = glance.get_image(job.arguments['image_id'])
+                checker = self._find_checker(
+                    image.id, self._find_signature(image), None)
+        return self._tools(glance, None, checker)
 
     def _tools(self, glance: Glance, report: progress.Progress | None,
                checker: signatures.Checker | None = None,

@@ -3,112 +3,130 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import inspect
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from oslo_log import log as logging
-from taskflow import engines
+from taskflow import engines, states
 from taskflow import exceptions as taskflow_exceptions
 from taskflow import flow as taskflow_flow
-from taskflow.persistence import backends, models
+from taskflow.persistence import models
 from taskflow.types import failure
 
 from volume_rbd import exception
 from volume_rbd.flows import strategies
-from volume_rbd.flows.base import Result, Task, Tools
-from volume_rbd.persistence import DEFAULT_NAMESPACE, RadosBackend
+from volume_rbd.flows.base import Result, Task
 
 LOG = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """Where a flow is kept while it runs.
+
+    :param detail: of *book*, with what is known of the flow's tasks.
+    """
+
+    backend: Any
+    book: models.LogBook
+    detail: models.FlowDetail
+
+
+class Watcher(Protocol):
+    """Is told what a flow does."""
+
+    def entitle(self, titles: Mapping[str, str]) -> None:
+        """:param titles: of the tasks, by name."""
+
+    def watch(self, name: str, state: str) -> None:
+        """A task has another state, in taskflow's words."""
+
+    def choose(self, choice: Mapping[str, Any]) -> None:
+        """A strategy was chosen."""
+
+
 def run(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], *, job: str,
-        tools: Tools) -> Result:
+        kept: Kept | None = None, watcher: Watcher | None = None) -> Result:
     """Run *flow* with *arguments* (JSON only) and return what it did.
 
-    :param job: the id under which the flow is kept while it runs.
-    :param tools: those of the flow; their ``flow_connection`` says where it
-        is kept.
+    :param job: the id of the run.
+    :param kept: where it is kept; one that was begun goes on from its last
+        finished task. None: in memory.
     :raises VolumeRBDError: what ended the flow, after everything that it
         had made was undone; its message says so where something stayed.
     """
     started = time.monotonic()
-    with _kept(flow, arguments, job, tools) as engine:
-        try:
-            engine.run()
-        except taskflow_exceptions.WrappedFailure as wrapped:
-            error = _first_error(wrapped)
-            _tell_what_stayed(flow, error)
-            raise error from wrapped
-        except exception.VolumeRBDError as error:
-            _tell_what_stayed(flow, error)
-            raise
-        values = engine.storage.fetch_all(_of_what_worked)
-    return _result(flow.name, job, values, engine.storage,
-                   time.monotonic() - started)
-
-
-@contextlib.contextmanager
-def _kept(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], job: str,
-          tools: Tools) -> Iterator[Any]:
-    """A loaded engine whose records go when it is done."""
     # defer_reverts: a failure under the controller undoes what is outside of
     # it as well; without it the source snapshot would stay.
     options: dict[str, Any] = {'engine': 'serial', 'defer_reverts': True,
                                'store': dict(arguments)}
-    if tools.config.flow_connection == 'memory':
-        yield engines.load(flow, **options)
-        return
-    backend = _open_backend(tools)
-    book = models.LogBook(f'volume_rbd.{job}')
-    detail = models.FlowDetail(flow.name, uuid=job)
-    book.add(detail)
-    with contextlib.closing(backend), \
-            contextlib.closing(_begin_record(backend, book)) as records:
-        try:
-            yield engines.load(flow, flow_detail=detail, book=book,
-                               backend=backend, **options)
-        finally:
-            records.destroy_logbook(book.uuid)
-
-
-def _begin_record(backend: Any, book: models.LogBook) -> Any:
-    """:returns: the connection to the records.
-    :raises Unavailable: nothing was begun."""
+    if kept is not None:
+        options |= {'backend': kept.backend, 'book': kept.book,
+                    'flow_detail': kept.detail}
+    engine = engines.load(flow, **options)
+    if watcher is not None:
+        _watch(engine, flow, arguments, watcher)
     try:
-        # A database is connected to here, and not by the fetch.
-        records = backend.get_connection()
-        records.upgrade()
-        records.save_logbook(book)
-        return records
-    except Exception as error:
-        raise exception.Unavailable(
-            'The record of this operation cannot be written: '
-            f'{type(error).__name__}.',
-            remedy='Check that what flow_connection names is there and may '
-                   'be written.') from error
+        engine.run()
+    except taskflow_exceptions.WrappedFailure as wrapped:
+        error = _first_error(wrapped)
+        _tell_what_stayed(flow, error)
+        raise error from wrapped
+    except exception.VolumeRBDError as error:
+        _tell_what_stayed(flow, error)
+        raise
+    values = engine.storage.fetch_all(_of_what_worked)
+    attempts = strategies.get_attempts(
+        arguments['choices'], _history(engine.storage))
+    return _result(flow.name, job, values, attempts,
+                   time.monotonic() - started)
 
 
-def _open_backend(tools: Tools) -> Any:
-    """:raises ConfigurationError: taskflow knows no such connection."""
-    connection = tools.config.flow_connection
-    scheme, _, path = connection.partition('://')
-    if scheme == 'rados' and not path:
-        return RadosBackend({}, records=tools.cluster.records(
-            tools.config.pool, DEFAULT_NAMESPACE))
-    conf = {'connection': connection}
-    if scheme in ('dir', 'file'):
-        conf['path'] = path  # taskflow does not take it from the URL
-    try:
-        return backends.fetch(conf)
-    except Exception as error:
-        # Not the connection itself: it may hold a password.
-        raise exception.ConfigurationError(
-            f'flow_connection ({scheme}) cannot be opened: '
-            f'{type(error).__name__}.',
-            remedy='Use memory, rados://, dir:///PATH, mysql+pymysql://… or '
-                   'postgresql://…') from error
+def undo(flow: taskflow_flow.Flow, arguments: Mapping[str, Any]) -> None:
+    """Undo whatever of the flow is there, with no record of what it did:
+    each task knows what is its own when it sees it.
+
+    :raises VolumeRBDError: something stayed; the rest was undone.
+    """
+    steps = list(_tasks(flow))
+    for step in reversed(steps):
+        step.what_stayed = ''
+        given = {**arguments, 'result': None, 'flow_failures': {}}
+        wanted = inspect.signature(step.revert).parameters.values()
+        step.revert(**{name.name: given.get(name.name) for name in wanted
+                       if name.kind not in (name.VAR_POSITIONAL,
+                                            name.VAR_KEYWORD)})
+    error = exception.VolumeRBDError('What was left of it was undone')
+    if what_stayed(flow):
+        _tell_what_stayed(flow, error)
+        raise error
+
+
+def what_stayed(flow: taskflow_flow.Flow) -> list[str]:
+    """Why undoing has failed; empty where nothing has."""
+    return [step.what_stayed for step in _tasks(flow) if step.what_stayed]
+
+
+def _history(storage: Any) -> Any:
+    return storage.get_retry_history('StrategyController')
+
+
+def _watch(engine: Any, flow: taskflow_flow.Flow,
+           arguments: Mapping[str, Any], watcher: Watcher) -> None:
+    watcher.entitle({step.name: step.title for step in _tasks(flow)})
+
+    def on_atom(state: str, details: Mapping[str, Any]) -> None:
+        name = details.get('task_name')
+        if name is not None:
+            watcher.watch(name, state)
+        if name == 'Choose' and state == states.SUCCESS:
+            watcher.choose(strategies.get_attempts(
+                arguments['choices'], _history(engine.storage))[-1])
+
+    engine.atom_notifier.register('*', on_atom)
 
 
 def _of_what_worked(values: list[Any]) -> Any:
@@ -130,7 +148,7 @@ def _first_error(wrapped: taskflow_exceptions.WrappedFailure
 
 def _tell_what_stayed(flow: taskflow_flow.Flow, error: BaseException
                       ) -> None:
-    stayed = [step.what_stayed for step in _tasks(flow) if step.what_stayed]
+    stayed = what_stayed(flow)
     if stayed and isinstance(error, exception.VolumeRBDError):
         error.message = (
             f'{error.message.rstrip(".")}. Not everything could be undone '
@@ -146,9 +164,7 @@ def _tasks(flow: taskflow_flow.Flow) -> Iterator[Task]:
 
 
 def _result(operation: str, job: str, values: Mapping[str, Any],
-            storage: Any, seconds: float) -> Result:
-    history = storage.get_retry_history('StrategyController')
-    attempts = tuple(outcome for outcome, _ in history)
+            attempts: Sequence[Mapping[str, str]], seconds: float) -> Result:
     choice = attempts[-1]
     LOG.info('%(operation)s by %(strategy)s (%(reason)s) took '
              '%(seconds).2f s', {
@@ -157,7 +173,7 @@ def _result(operation: str, job: str, values: Mapping[str, Any],
     return Result(
         operation=operation, job=job, strategy=choice['strategy'],
         reason=choice['reason'], sentence=choice['sentence'],
-        attempts=attempts, seconds=seconds,
+        attempts=tuple(attempts), seconds=seconds,
         bytes_moved=int(values.get('bytes_moved') or 0),
         # What was found out on the way goes before what was planned.
         size_bytes=int(values.get('volume_size_bytes')

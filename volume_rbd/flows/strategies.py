@@ -31,35 +31,53 @@ class StrategyController(retry.Retry):
 
     def execute(self, history: retry.History, *args: Any, **kwargs: Any
                 ) -> Mapping[str, str]:
-        choice = dict(self._left(history)[0])
-        refusal = _last_refusal(history)
-        if refusal is not None:
-            choice.update(_reason_of(refusal))
-        return choice
+        return get_attempts(self._choices, history, is_next=True)[-1]
 
     def on_failure(self, history: retry.History, *args: Any, **kwargs: Any
                    ) -> retry.Decision:
-        if _last_refusal(history) is None or not self._left(history):
+        if _last_refusal(list(history)) is None or not _get_left(
+                self._choices, list(history)):
             return retry.REVERT_ALL
         return retry.RETRY
 
-    def _left(self, history: retry.History) -> list[Mapping[str, str]]:
-        """The choices behind the last one that was tried, those left out
-        that its refusal rules out as well."""
-        outcomes = list(history)
-        if not outcomes:
-            return list(self._choices)
-        tried = [choice['strategy'] for choice in self._choices].index(
-            outcomes[-1][0]['strategy'])
-        refusal = _last_refusal(history)
-        return [choice for choice in self._choices[tried + 1:]
+
+def get_attempts(choices: Sequence[Mapping[str, str]],
+                 history: retry.History, *, is_next: bool = False
+                 ) -> list[Mapping[str, str]]:
+    """What was tried, in order, each with the reason why.
+
+    Found again from the failures alone: what a history that comes back from
+    a record says that was tried, taskflow mixes up with a failure
+    (RetryDetail.from_dict, 6.1).
+
+    :param is_next: what is tried next too.
+    """
+    outcomes = list(history)
+    attempts: list[Mapping[str, str]] = []
+    for count in range(len(outcomes) + is_next):
+        choice = dict(_get_left(choices, outcomes[:count])[0])
+        refusal = _last_refusal(outcomes[:count])
+        if refusal is not None:
+            choice.update(_reason_of(refusal))
+        attempts.append(choice)
+    return attempts
+
+
+def _get_left(choices: Sequence[Mapping[str, str]], outcomes: list[Any]
+              ) -> list[Mapping[str, str]]:
+    """Those behind the last one that was tried, without those that its
+    refusal rules out as well."""
+    left = list(choices)
+    for count in range(len(outcomes)):
+        refusal = _last_refusal(outcomes[:count + 1])
+        left = [choice for choice in left[1:]
                 if refusal is None or plan.is_worth_trying(
                     choice['strategy'], refusal.reason)]
+    return left
 
 
-def _last_refusal(history: retry.History) -> exception.NotThisWay | None:
+def _last_refusal(outcomes: list[Any]) -> exception.NotThisWay | None:
     """Why the last try was not the way; None if it failed for good."""
-    outcomes = list(history)
     if not outcomes:
         return None
     _, failures = outcomes[-1]

@@ -22,10 +22,14 @@ import glanceclient
 from glanceclient import exc
 from glanceclient.common import utils
 from keystoneauth1 import adapter
+from keystoneauth1 import exceptions as ks_exc
+from oslo_log import log as logging
 
 from volume_rbd import exception, model, opts
 from volume_rbd.glance import errors, images, retry
 from volume_rbd.glance import session as sessions
+
+LOG = logging.getLogger(__name__)
 
 # Glance makes UUIDs, and lets clients choose nothing else since Kilo.
 _IMAGE_ID = re.compile(r'[0-9A-Za-z_-]{1,64}\Z')
@@ -62,6 +66,17 @@ class Channel:
         """Whether the token has the role admin."""
         return 'admin' in sessions.role_names(
             self.client.http_client.session)
+
+    def who(self) -> tuple[str | None, str | None]:
+        """The ids of the project and the user, as far as they are known."""
+        session = self.client.http_client.session
+        try:
+            return session.get_project_id(), session.get_user_id()
+        except ks_exc.ClientException as error:
+            # Whatever needs them says it better.
+            LOG.debug('Whose token it is is not known: %s',
+                      type(error).__name__)
+            return None, None
 
     @property
     def images(self) -> Any:

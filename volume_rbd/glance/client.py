@@ -69,6 +69,9 @@ class GlanceClient:
                 pair or sessions.paired_session(user, service))
 
     # -- the user's session -------------------------------------------------
+    def who(self) -> tuple[str | None, str | None]:
+        return self._user.who()
+
     def get_image(self, image_id: str) -> model.GlanceImage:
         return self._user.get_image(image_id)
 

@@ -42,6 +42,10 @@ class Glance(Protocol):
     """One Glance, as one user with one service behind them."""
 
     # -- the user's session -------------------------------------------------
+    def who(self) -> tuple[str | None, str | None]:
+        """The ids of the user's project and of the user, as far as they are
+        known; nothing is asked that was not asked before."""
+
     def get_image(self, image_id: str) -> model.GlanceImage:
         """Locations are those Glance shows the user (mostly none)."""
 

@@ -33,24 +33,38 @@ _BOOK = 'book'
 _MOST_TRIES = 50
 
 Texts = Mapping[str, str]
+_MOST_SEEN = 64
+
+
+class Seen(dict[str, dict[str, str]]):
+    """Record -> key -> text, as last seen, of the books last used. Where a
+    text is old, the write that expects it fails and it is read again."""
+
+    def __setitem__(self, record: str, texts: dict[str, str]) -> None:
+        self.pop(record, None)
+        super().__setitem__(record, texts)
+        while len(self) > _MOST_SEEN:
+            self.pop(next(iter(self)), None)
 
 
 class Books(base.Connection):  # type: ignore[misc]
-    """:param records: of the namespace that holds the books."""
+    """:param records: of the namespace that holds the books.
+    :param seen: what the backend's connections have seen: taskflow opens one
+        for every single thing that it saves.
+    """
 
-    def __init__(self, backend: base.Backend, records: Records) -> None:
+    def __init__(self, backend: base.Backend, records: Records,
+                 seen: Seen | None = None) -> None:
         self._backend = backend
         self._records = records
-        # Record -> key -> text, as last seen. Where a text is old, the write
-        # that expects it fails and it is read again.
-        self._seen: dict[str, dict[str, str]] = {}
+        self._seen = Seen() if seen is None else seen
 
     @property
     def backend(self) -> base.Backend:
         return self._backend
 
     def close(self) -> None:
-        self._seen.clear()
+        """What was seen stays with the backend."""
 
     # -- the whole -----------------------------------------------------------
     def upgrade(self) -> None:
@@ -147,7 +161,7 @@ class Books(base.Connection):  # type: ignore[misc]
 
     def _record_of_flow(self, uuid: str) -> str:
         key = _flow_key(uuid)
-        for record, texts in self._seen.items():
+        for record, texts in list(self._seen.items()):
             if key in texts:
                 return record
         try:
@@ -184,7 +198,7 @@ class Books(base.Connection):  # type: ignore[misc]
 
     def _place_of_atom(self, uuid: str) -> tuple[str, str]:
         """:returns: its record, and its key there."""
-        for record, texts in self._seen.items():
+        for record, texts in list(self._seen.items()):
             if key := _find_atom(texts, uuid):
                 return record, key
         # Only who did not load the flow before asks this way.
@@ -355,8 +369,14 @@ def _build_flow(found: Texts, uuid: str, *, lazy: bool = False
 def _build_atom(text: str) -> models.AtomDetail:
     with _reading():
         value = jsonutils.loads(text)
-        return models.atom_detail_class(value['type']).from_dict(
+        atom = models.atom_detail_class(value['type']).from_dict(
             value['atom'])
+        if isinstance(atom, models.RetryDetail):
+            # taskflow puts a failure where what had been tried was.
+            atom.results = [
+                (tried, failures) for (tried, _), (_, failures) in zip(
+                    value['atom']['results'], atom.results, strict=True)]
+        return atom
 
 
 def _load(kind: Any, text: str, **options: Any) -> Any:

@@ -12,7 +12,7 @@ from taskflow.persistence import base
 from volume_rbd import exception, opts
 from volume_rbd.ceph import connection
 from volume_rbd.ceph.interface import Records
-from volume_rbd.persistence.books import Books
+from volume_rbd.persistence.books import Books, Seen
 
 DEFAULT_NAMESPACE = 'volume_rbd.jobs'
 _KNOWN = frozenset({'user', 'conf', 'cluster', 'timeout'})
@@ -38,9 +38,10 @@ class RadosBackend(base.Backend):  # type: ignore[misc]
                 str(self._conf.get('connection', '')))
             records = connection.connect(config).records(pool, namespace)
         self._records = records
+        self._seen = Seen()
 
     def get_connection(self) -> Books:
-        return Books(self, self._records)
+        return Books(self, self._records, self._seen)
 
     def close(self) -> None:
         """librados connections are shared by all of a process: the last one

@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs: written down, belonging to one, settled by another."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.unit.jobs.conftest import (
+    DATA,
+    NEW,
+    NEW_SPEC,
+    Estate,
+    upload,
+)
+from tests.unit.world import SOURCE, VOLUME
+from volume_rbd import exception, model
+from volume_rbd.ceph import lineage
+from volume_rbd.driver.images import ImageRequest
+from volume_rbd.flows.base import Result
+from volume_rbd.jobs.job import Job, State
+from volume_rbd.jobs.records import NAMESPACE
+
+_UPLOAD_STEPS = [
+    'creating the image record', 'taking a snapshot of the volume',
+    'choosing a strategy', 'cloning the volume',
+    'taking the snapshot of the image', 'registering the image',
+    'waiting for the image to be active',
+    'removing the snapshot of the volume']
+
+
+def test_what_is_over_is_remembered_and_leaves_nothing_else(estate: Estate
+                                                            ) -> None:
+    estate.make_volume()
+    driver = estate.driver()
+    result = upload(driver)
+    assert isinstance(result, Result)
+
+    assert driver.jobs.list() == []
+    [info] = driver.jobs.list(is_over=True)
+    assert info == driver.jobs.show(result.job)
+    assert (info.state, info.operation) == (State.DONE, 'upload_to_image')
+    assert info.target == f'image {result.values["image_id"]}'
+    assert info.note.strategy == 'clone'
+    assert [step['title'] for step in info.note.steps] == _UPLOAD_STEPS
+    assert all(step['state'] == 'SUCCESS'
+               and step['ended_at'] >= step['started_at']
+               for step in info.note.steps)
+    assert info.project_id == 'demo'
+    estate.check_no_job()
+
+
+@pytest.mark.parametrize('step', _UPLOAD_STEPS)
+def test_an_upload_whose_process_stops_is_finished_by_another(
+        estate: Estate, step: str) -> None:
+    estate.make_volume()
+    stopped = estate.stop_at(step, upload)
+
+    [outcome] = estate.driver().jobs.recover_until_idle(10)
+
+    assert outcome.state is State.DONE
+    assert outcome.job.id == stopped.job
+    before = estate.world.state()
+    [image_id] = estate.world.disks('images')
+    assert estate.world.server.records[image_id].image.status == 'active'
+    assert estate.world.read('images', image_id, 'snap') == DATA
+    assert len(estate.world.server.records) == 1
+    error = stopped.wake()
+    assert isinstance(error, exception.JobLost)
+    assert estate.world.state() == before
+    estate.check_no_job()
+
+
+@pytest.mark.parametrize('step', ['choosing a strategy',
+                                  'cloning the image'])
+def test_a_create_whose_process_stops_is_finished_by_another(
+        estate: Estate, step: str) -> None:
+    image_id = estate.make_image()
+    stopped = estate.stop_at(step, lambda driver, report: (
+        driver.images.create(NEW_SPEC, image_id, report=report)))
+
+    [outcome] = estate.driver().jobs.recover_until_idle(10)
+
+    assert outcome.state is State.DONE
+    assert estate.world.read('volumes', NEW)[:len(DATA)] == DATA
+    assert isinstance(stopped.wake(), exception.JobLost)
+    assert estate.world.read('volumes', NEW)[:len(DATA)] == DATA
+    estate.check_no_job()
+
+
+def test_a_process_that_is_only_slow_keeps_its_job(estate: Estate) -> None:
+    estate.make_volume()
+    slow = estate.stop_at('cloning the volume', upload, lives=True)
+    other = estate.driver()
+
+    assert other.jobs.recover() == []
+    time.sleep(1.5)
+    assert other.jobs.recover() == []
+    [info] = other.jobs.list()
+    assert info.state is State.RUNNING
+    assert info.lease_s is not None
+    with pytest.raises(exception.JobConflict, match=slow.job):
+        other.jobs.forget(slow.job)
+    assert isinstance(slow.wake(), Result)
+    estate.check_no_job()
+
+
+def test_of_two_for_one_volume_one_wins_and_the_other_says_so(
+        estate: Estate) -> None:
+    image_id = estate.make_image()
+    first = estate.stop_at('cloning the image', lambda driver, report: (
+        driver.images.create(NEW_SPEC, image_id, report=report)), lives=True)
+
+    with pytest.raises(exception.JobConflict, match=f'{first.job}.*{NEW}'):
+        estate.driver().images.create(NEW_SPEC, image_id)
+
+    assert isinstance(first.wake(), Result)
+    estate.check_no_job()
+
+
+def test_the_same_again_goes_on_with_what_was_left(estate: Estate) -> None:
+    image_id = estate.make_image()
+    stopped = estate.stop_at('cloning the image', lambda driver, report: (
+        driver.images.create(NEW_SPEC, image_id, report=report)))
+    time.sleep(1.1)
+
+    result = estate.driver().images.create(NEW_SPEC, image_id)
+
+    assert result.job == stopped.job
+    assert estate.world.read('volumes', NEW)[:len(DATA)] == DATA
+    estate.check_no_job()
+
+
+def test_something_else_of_that_name_undoes_what_was_left(estate: Estate
+                                                          ) -> None:
+    image_id = estate.make_image()
+    stopped = estate.stop_at('cloning the image', lambda driver, report: (
+        driver.images.create(NEW_SPEC, image_id, report=report)))
+    time.sleep(1.1)
+
+    result = estate.driver().images.create(
+        model.VolumeSpec(NEW, 2 * model.GIB), image_id)
+
+    assert result.job != stopped.job
+    assert result.size_bytes == 2 * model.GIB
+    info = estate.driver().jobs.show(stopped.job)
+    assert info.state is State.UNDONE
+    estate.check_no_job()
+
+
+@pytest.mark.parametrize('step', _UPLOAD_STEPS[:5])
+def test_what_is_cancelled_is_undone(estate: Estate, step: str) -> None:
+    estate.make_volume()
+    before = estate.world.state()
+    stopped = estate.stop_at(step, upload)
+    time.sleep(1.1)
+
+    outcome = estate.driver().jobs.cancel(stopped.job)
+
+    assert outcome is not None
+    assert outcome.state is State.UNDONE
+    assert estate.world.state() == before
+    estate.check_no_job()
+
+
+def test_who_runs_a_job_is_told_to_cancel_it(estate: Estate) -> None:
+    estate.make_volume()
+    before = estate.world.state()
+    running = estate.stop_at('cloning the volume', upload, lives=True)
+
+    assert estate.driver().jobs.cancel(running.job) is None
+    time.sleep(1)
+
+    assert isinstance(running.wake(), exception.Cancelled)
+    assert estate.world.state() == before
+    estate.check_no_job()
+
+
+def test_an_image_that_was_deleted_meanwhile_undoes_its_upload(
+        estate: Estate) -> None:
+    estate.make_volume()
+    before = estate.world.state()
+    estate.stop_at('registering the image', upload)
+    [image_id] = estate.world.disks('images')
+    del estate.world.server.records[image_id]
+
+    [outcome] = estate.driver().jobs.recover_until_idle(10)
+
+    assert outcome.state is State.UNDONE
+    assert estate.world.state() == before
+    estate.check_no_job()
+
+
+def test_another_projects_image_is_not_written_to(estate: Estate) -> None:
+    estate.make_volume()
+    estate.stop_at('cloning the volume', upload)
+    [record] = estate.world.server.records.values()
+    record.image = model.GlanceImage(**{
+        **record.image.__dict__, 'owner': 'another'})
+
+    driver = estate.driver()
+    driver.jobs.recover_until_idle(2)
+
+    assert estate.world.disks('images') == []
+    assert list(estate.world.server.records.values()) == [record]
+    [info] = driver.jobs.list()
+    assert 'project' in str(info.note.error)
+
+
+def test_what_could_not_be_undone_is_undone_later(estate: Estate) -> None:
+    estate.make_volume()
+    before = estate.world.state()
+    estate.world.glance.fail_next('register_location',
+                                  exception.QuotaExceeded('413'))
+    estate.world.ceph.fail_next('remove', exception.NoSpace('Full.'))
+    driver = estate.driver()
+    with pytest.raises(exception.QuotaExceeded, match='could be undone'):
+        upload(driver)
+    [info] = driver.jobs.list()
+    assert info.state is State.UNDOING
+    assert estate.world.state() != before
+
+    [outcome] = driver.jobs.recover_until_idle(10)
+
+    assert outcome.state is State.UNDONE
+    assert '413' in str(outcome.error)
+    assert estate.world.state() == before
+    estate.check_no_job()
+
+
+def test_a_registration_that_takes_long_is_settled_when_it_is_over(
+        estate: Estate) -> None:
+    estate.make_volume()
+    estate.world.configure(registration_timeout_s=0.05)
+    estate.world.server.activation_polls = None
+    driver = estate.driver()
+    with pytest.raises(exception.RegistrationPending):
+        upload(driver)
+    [info] = driver.jobs.list()
+    assert info.state is State.WAITING
+    driver.jobs.recover_until_idle(0)
+    assert [found.state for found in driver.jobs.list()] == [State.WAITING]
+
+    [image_id] = estate.world.disks('images')
+    record = estate.world.server.records[image_id]
+    record.image = model.GlanceImage(**{
+        **record.image.__dict__, 'status': 'active'})
+    outcomes = estate.driver().jobs.recover_until_idle(10)
+
+    assert outcomes[-1].state is State.DONE
+    mark = estate.world.mark('images', image_id)
+    assert mark is not None
+    assert mark.state == lineage.COMPLETE
+    estate.check_no_job()
+
+
+# -- records that are not ours ------------------------------------------------
+_NAMED = '192.0.2.1:0/1'
+
+
+def _job(**changes: Any) -> Job:
+    job_id = '11111111-1111-4111-8111-111111111111'
+    return Job(**{
+        'id': job_id, 'operation': 'upload_to_image', 'arguments': {},
+        'claims': (), 'node': '', 'clients': (_NAMED,),
+        'created_at': 0.0, **changes})
+
+
+@pytest.mark.parametrize('text', [
+    'nonsense', '{}', '[]', 'null', '{"job": 1, "signature": 2}',
+    json.dumps({'job': 'os.system', 'signature': 'x'}),
+    _job(operation='subprocess.getoutput').dump(lambda text: 'forged'),
+    _job(arguments={'factory': 'subprocess.getoutput'}).dump(
+        lambda text: 'forged')])
+def test_what_nobody_of_us_has_signed_is_left_alone(estate: Estate,
+                                                    text: str) -> None:
+    estate.make_volume()
+    job = _job()
+    records = estate.world.cluster.records('volumes', NAMESPACE)
+    records.write('open', {f'job.{job.id}': text})
+    before = estate.world.state()
+    driver = estate.driver()
+
+    assert driver.jobs.recover_until_idle(1) == []
+
+    assert estate.world.state() == before
+    assert _NAMED not in estate.world.ceph.blocklist
+    [info] = driver.jobs.list()
+    assert info.state is State.REFUSED
+    driver.jobs.forget(job.id)
+    assert driver.jobs.list() == []
+
+
+@pytest.mark.parametrize('changes', [
+    {'operation': 'subprocess.getoutput'},
+    {'operation': 'upload_to_image', 'arguments': {'cmd': 'id'}},
+    {'operation': 'create_from_image', 'arguments': {
+        'job': '11111111-1111-4111-8111-111111111111',
+        'image_id': '../x', 'image_size_bytes': 1, 'volume_name': 'a/b',
+        'disk_format': 'raw', 'size_bytes': 1, 'is_size_fixed': True,
+        'source': ['pool', 'image', 'snap'], 'choices': [], 'settings': None
+    }}])
+def test_a_job_with_other_arguments_than_its_operation_has_is_not_run(
+        estate: Estate, changes: dict[str, Any]) -> None:
+    job = _job(**changes)
+    estate.records().open(job)
+    before = estate.world.state()
+
+    assert estate.driver().jobs.recover_until_idle(1) == []
+
+    assert estate.world.state() == before
+    assert _NAMED not in estate.world.ceph.blocklist
+
+
+def test_no_token_is_in_a_record(estate: Estate) -> None:
+    estate.make_volume()
+    stopped = estate.stop_at('registering the image', upload)
+    text = repr(estate.world.ceph.records).lower()
+    assert stopped.job in text
+    assert 'demo' in text
+    for word in ('token', 'password', 'keyring', 'pickle'):
+        assert word not in text
+
+
+def test_remnants_of_what_began_or_ended_are_swept(estate: Estate) -> None:
+    estate.make_volume()
+    records = estate.records()
+    records.lock('left-1', 'somebody/else', 1)
+    estate.world.cluster.records('volumes', NAMESPACE).create(
+        'book.left-2', {'book': '{}'})
+    time.sleep(1.1)
+
+    estate.driver().jobs.recover_until_idle(5)
+
+    assert {name for _, namespace, name in estate.world.ceph.records
+            if namespace == NAMESPACE} <= {'open', 'index', 'history'}
+
+
+def test_the_history_is_bounded(estate: Estate) -> None:
+    records = estate.records()
+    for number in range(30):
+        records.remember(_job(created_at=float(number)),
+                         estate.records().note('none')[0])
+    records.trim_history(10)
+    assert [job.created_at for job, _ in records.history()] == [
+        float(number) for number in range(29, 19, -1)]
+
+
+def test_the_volume_may_be_uploaded_twice_at_once(estate: Estate) -> None:
+    estate.make_volume()
+    first = estate.stop_at('cloning the volume', upload, lives=True)
+    second = estate.driver().images.upload(SOURCE, ImageRequest('other'))
+    assert isinstance(first.wake(), Result)
+    assert second.strategy == 'clone'
+    assert len(estate.world.disks('images')) == 2
+    assert estate.world.snapshots('volumes', VOLUME) == [
+        f'[{name}]' for name in [
+            found[1:-1] for found in estate.world.snapshots(
+                'volumes', VOLUME)]]

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is written down of a job.
+
+Everybody who may write to the pool may write there. So what decides what a
+job does is signed with the key of the cephx user whose job it is; what is
+not, or not by us, is nobody's order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Sign = Callable[[str], str]
+
+
+class State(enum.StrEnum):
+    """Of a job that is written down."""
+
+    #: Somebody has its lease.
+    RUNNING = 'running'
+    #: Nobody has: it is taken up with the next look.
+    ABANDONED = 'abandoned'
+    #: Glance took a registration and has not finished it.
+    WAITING = 'waiting'
+    #: It failed, and not everything could be undone yet.
+    UNDOING = 'undoing'
+    #: It was tried too often; see ``volume-rbd reclaim``.
+    STUCK = 'stuck'
+    #: Its record is not what one of ours says. Nothing is done with it.
+    REFUSED = 'refused'
+    # -- over ---------------------------------------------------------------
+    DONE = 'done'
+    UNDONE = 'undone'
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """:param operation: its name in the registry.
+    :param arguments: JSON; no secret, no token.
+    :param claims: what no other job may work at meanwhile.
+    :param node: whose process has it, or had it last (see node.py).
+    :param clients: the addresses of the rados clients by which it may have
+        been worked at: they are shut out before somebody else goes on.
+    :param project_id: of whoever asked; likewise *user_id*.
+    :param is_undone_when_lost: nobody waits for it any more then.
+    :param has_secret: it cannot be gone on with, as the secret is not kept.
+    :param created_at: seconds since the epoch.
+    """
+
+    id: str
+    operation: str
+    arguments: Mapping[str, Any]
+    claims: tuple[str, ...]
+    node: str
+    clients: tuple[str, ...]
+    created_at: float
+    project_id: str | None = None
+    user_id: str | None = None
+    is_undone_when_lost: bool = False
+    has_secret: bool = False
+
+    def dump(self, sign: Sign) -> str:
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return json.dumps({'job': text, 'signature': sign(text)})
+
+    @classmethod
+    def load(cls, job_id: str, text: str, sign: Sign) -> Job | None:
+        """:returns: None where it is not what one of ours has written."""
+        try:
+            signed = json.loads(text)
+            if signed['signature'] != sign(signed['job']):
+                return None
+            fields = json.loads(signed['job'])
+            job = cls(**{**fields, 'claims': tuple(fields['claims']),
+                         'clients': tuple(fields['clients'])})
+        except (ValueError, KeyError, TypeError):
+            return None
+        return job if job.id == job_id else None
+
+    @property
+    def target(self) -> str:
+        """What it makes, for a person: ``volume NAME``, ``image ID``."""
+        return ', '.join(claim.replace('/', ' ', 1) for claim in self.claims)
+
+
+@dataclasses.dataclass
+class Note:
+    """How far a job came. Not signed: it decides nothing.
+
+    :param steps: of each task, in the order they began: name, title, state,
+        started_at, ended_at.
+    :param attempts: how often it was taken up after its first owner.
+    """
+
+    state: str = State.RUNNING.value
+    step: str = ''
+    done_bytes: int = 0
+    skipped_bytes: int = 0
+    total_bytes: int = 0
+    bytes_per_s: float = 0.0
+    strategy: str | None = None
+    reason: str | None = None
+    sentence: str | None = None
+    error: str | None = None
+    attempts: int = 0
+    updated_at: float = 0.0
+    ended_at: float | None = None
+    bytes_moved: int = 0
+    steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def dump(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def load(cls, text: str | None) -> Note:
+        try:
+            fields = json.loads(text or '{}')
+            return cls(**{key: value for key, value in fields.items()
+                          if key in cls.__dataclass_fields__})
+        except (ValueError, TypeError, AttributeError):
+            return cls(state=State.ABANDONED.value)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until the transfer ends, at the rate so far."""
+        left = self.total_bytes - self.done_bytes - self.skipped_bytes
+        if left <= 0 or self.bytes_per_s <= 0:
+            return None
+        return left / self.bytes_per_s

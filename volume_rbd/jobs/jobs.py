@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The jobs of one backend: run them, find those whose owner is gone, settle
+those, tell of all."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from oslo_log import log as logging
+
+from volume_rbd import exception, opts, progress
+from volume_rbd.ceph.interface import Cluster
+from volume_rbd.flows import engine
+from volume_rbd.flows.base import Result, Tools
+from volume_rbd.jobs import books, node, registry
+from volume_rbd.jobs.clients import Clients
+from volume_rbd.jobs.job import Job, Note, State
+from volume_rbd.jobs.records import Entry, JobRecords
+from volume_rbd.jobs.run import Outcome, Run
+
+LOG = logging.getLogger(__name__)
+
+# How many are settled at once.
+_SETTLED_AT_ONCE = 4
+# A job that cannot be settled is tried again after so long, twice as long each
+# time, and so often.
+_TRIED_AGAIN_S = 5.0
+_MOST_ATTEMPTS = 8
+# What was left while a job was begun or ended is looked for so often: it asks
+# every placement group.
+_SWEPT_AGAIN_S = 3600.0
+_PAUSE_S = 0.2
+
+_LEFT_ALONE = frozenset({State.REFUSED, State.STUCK})
+
+
+@dataclasses.dataclass(frozen=True)
+class JobInfo:
+    """What is known of a job.
+
+    :param arguments: empty for one that is over.
+    :param node: whose process has it, or had it last.
+    :param lease_s: seconds until the lease ends; None: nobody has one.
+    :param eta_s: seconds until the transfer ends.
+    """
+
+    id: str
+    operation: str
+    target: str
+    state: State
+    node: str
+    created_at: float
+    lease_s: float | None
+    eta_s: float | None
+    note: Note
+    clients: tuple[str, ...] = ()
+    project_id: str | None = None
+    user_id: str | None = None
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+MakeTools = Callable[[Job], Tools]
+
+
+class Jobs:
+    """:param make_tools: for a job that is taken up: as the service, for
+        nobody who waits."""
+
+    def __init__(self, config: opts.BackendConfig, cluster: Cluster,
+                 make_tools: MakeTools) -> None:
+        self._config = config
+        self._cluster = cluster
+        self._make_tools = make_tools
+        self._clients = Clients(cluster.private)
+        self._running: dict[str, object] = {}
+        self._lock = threading.Lock()
+        self._executor = concurrent.futures.ThreadPoolExecutor(
+            _SETTLED_AT_ONCE, thread_name_prefix='jobs')
+        self._not_before: dict[str, float] = {}
+        self._swept_at: float | None = None
+        self._is_closing = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    @property
+    def _are_kept(self) -> bool:
+        return self._config.flow_connection != books.MEMORY
+
+    @property
+    def _records(self) -> JobRecords:
+        return JobRecords(self._cluster, self._config.pool)
+
+    # -- running -------------------------------------------------------------
+    def run(self, operation: str, arguments: Mapping[str, Any],
+            tools: Tools, *, check: Callable[[], None] = lambda: None,
+            is_undone_when_lost: bool = False) -> Result:
+        """Do it now, and wait for it.
+
+        What was begun before by a process that is gone is settled first; if
+        it is the very same, it is gone on with instead.
+
+        :param tools: those of whoever asks; the job has a cluster of its
+            own.
+        :param check: whether it may be done at all, asked when nobody else
+            of ours can begin it any more.
+        :raises JobConflict: another job is at work with the same.
+        :raises VolumeRBDError: nothing was left behind, or the message says
+            what; the job is tried again then.
+        """
+        if not self._are_kept:
+            check()
+            flow = registry.get(operation).get_flow(tools, arguments)
+            return engine.run(flow, arguments, job=arguments['job'])
+        project_id, user_id = tools.glance.who()
+        job = Job(
+            id=arguments['job'], operation=operation, arguments=arguments,
+            claims=(registry.get(operation).get_claim(arguments),), node='',
+            clients=(), created_at=time.time(), project_id=project_id,
+            user_id=user_id, is_undone_when_lost=is_undone_when_lost,
+            has_secret=tools.encryption is not None)
+        outcome = self._begin(job, tools, check)
+        return outcome.get_result()
+
+    def _begin(self, job: Job, tools: Tools, check: Callable[[], None]
+               ) -> Outcome:
+        while True:
+            with self._having(job.id, tools.report) as run:
+                try:
+                    run.begin(job)
+                except exception.JobConflict as error:
+                    conflict = error
+                else:
+                    return run.go(tools, check)
+            outcome = self._settle_like(conflict, job, tools)
+            if outcome is not None and outcome.state is State.DONE:
+                return outcome
+
+    def _settle_like(self, conflict: exception.JobConflict, job: Job,
+                     tools: Tools) -> Outcome | None:
+        """Settle the job that is in the way of *job*.
+
+        :returns: what came of it, where it was the same.
+        :raises JobConflict: its owner is alive, or it cannot be settled.
+        """
+        entry = self._records.find(conflict.job)
+        if entry is None:
+            return None
+        if entry.job is None or not self._is_abandoned(entry):
+            raise conflict
+        is_same = _is_same(entry.job, job)
+        LOG.info('Job %s was left by %s; it is %s', entry.id,
+                 node.host(entry.job.node),
+                 'gone on with' if is_same else 'undone')
+        outcome = self.settle(entry.id, undo=not is_same, tools=tools)
+        if outcome is not None and outcome.state not in (
+                State.DONE, State.UNDONE):
+            raise conflict
+        return outcome if is_same else None
+
+    @contextlib.contextmanager
+    def _having(self, job_id: str, shown: progress.Progress
+                ) -> Iterator[Run]:
+        with self._clients.use() as client, books.opened(
+                self._config, client) as backend:
+            run = Run(self._config, client, backend, job_id, shown)
+            with self._lock:
+                self._running[job_id] = run
+            try:
+                yield run
+            finally:
+                with self._lock:
+                    self._running.pop(job_id, None)
+
+    # -- settling ------------------------------------------------------------
+    def settle(self, job_id: str, *, undo: bool = False,
+               tools: Tools | None = None,
+               report: progress.Progress | None = None) -> Outcome | None:
+        """Go on with a job that nobody works at, or undo it.
+
+        :param tools: None: those of the service.
+        :returns: None where it was over already.
+        :raises JobConflict: somebody works at it.
+        :raises InvalidInput: its record is not what one of ours says.
+        """
+        shown = tools.report if tools else report or progress.Silent()
+        with self._having(job_id, shown) as run:
+            if not run.take_over():
+                return None
+            try:
+                made = tools or self._make_tools(run.job)
+            except exception.VolumeRBDError:
+                run.lease.let_go()
+                raise
+            outcome = run.settle(made, undo=undo)
+        LOG.info('Job %s (%s of %s) is %s%s', job_id, outcome.job.operation,
+                 outcome.job.target, outcome.state.value,
+                 f': {outcome.error}' if outcome.error else '')
+        return outcome
+
+    def recover(self) -> list[concurrent.futures.Future[Outcome | None]]:
+        """Take up the jobs whose owners are gone, in the background.
+
+        :returns: one for each.
+        """
+        if not self._are_kept:
+            return []
+        self._sweep()
+        return [self._submit(entry.id) for entry in self._records.entries()
+                if self._is_due(entry)]
+
+    def _submit(self, job_id: str
+                ) -> concurrent.futures.Future[Outcome | None]:
+        with self._lock:
+            self._running.setdefault(job_id, None)
+        return self._executor.submit(self._try_to_settle, job_id)
+
+    def _try_to_settle(self, job_id: str) -> Outcome | None:
+        try:
+            return self.settle(job_id)
+        except exception.JobConflict:
+            return None  # somebody was quicker
+        except exception.VolumeRBDError as error:
+            LOG.warning('Job %s is not settled now: %s', job_id, error)
+            return None
+        finally:
+            with self._lock:
+                self._running.pop(job_id, None)
+
+    def _is_due(self, entry: Entry) -> bool:
+        if entry.job is None:
+            return False
+        with self._lock:
+            if entry.id in self._running:
+                return False
+        now = time.monotonic()
+        if self._not_before.get(entry.id, 0.0) > now:
+            return False
+        if not self._is_abandoned(entry):
+            return False
+        note, _ = self._records.note(entry.id)
+        if note.attempts >= _MOST_ATTEMPTS:
+            return False
+        self._not_before[entry.id] = now + _TRIED_AGAIN_S * 2 ** note.attempts
+        return True
+
+    def _is_abandoned(self, entry: Entry) -> bool:
+        holder = self._records.find_lock(entry.id)
+        return holder is None or node.is_gone(holder.owner)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        if (self._swept_at is not None
+                and now - self._swept_at < _SWEPT_AGAIN_S):
+            return
+        self._swept_at = now
+        records = self._records
+        remnants = records.remnants()
+        if remnants:
+            with books.opened(self._config, self._cluster) as backend:
+                for job_id in remnants:
+                    books.remove(backend, job_id)
+                    records.remove(job_id)
+        records.trim_history()
+
+    def recover_until_idle(self, timeout_s: float = 60.0) -> list[Outcome]:
+        """Settle whatever is open and nobody's, until nothing of that is
+        left, or *timeout_s* are over."""
+        deadline = time.monotonic() + timeout_s
+        outcomes: list[Outcome] = []
+        while True:
+            futures = self.recover()
+            for future in futures:
+                outcome = future.result()
+                if outcome is not None:
+                    outcomes.append(outcome)
+            if not futures and not self._left():
+                return outcomes
+            if time.monotonic() > deadline:
+                return outcomes
+            time.sleep(_PAUSE_S)
+
+    def _left(self) -> list[JobInfo]:
+        return [info for info in self.list() if info.state not in _LEFT_ALONE]
+
+    # -- as long as a service runs -------------------------------------------
+    def watch(self) -> None:
+        """Look for jobs to take up now, and every third of a lease."""
+        if not self._are_kept or self._watcher is not None:
+            return
+        self._watcher = threading.Thread(target=self._watch, daemon=True,
+                                         name='jobs-watch')
+        self._watcher.start()
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                self.recover()
+            except exception.VolumeRBDError as error:
+                LOG.warning('Jobs are not looked for now: %s', error)
+            if self._is_closing.wait(self._config.job_lease_s / 3):
+                return
+
+    def close(self, *, wait: bool = True) -> None:
+        """:param wait: for the jobs that are being settled; else they are
+            left to the next process, as if this one had been killed."""
+        self._is_closing.set()
+        if self._watcher is not None:
+            self._watcher.join()
+        self._executor.shutdown(wait=wait, cancel_futures=True)
+        self._clients.close()
+
+    # -- telling -------------------------------------------------------------
+    def list(self, *, is_over: bool = False) -> Sequence[JobInfo]:
+        """The open jobs, oldest first.
+
+        :param is_over: those that are over too, newest first, behind them.
+        """
+        records = self._records
+        found = [self._describe(records, entry)
+                 for entry in records.entries()]
+        if is_over:
+            found += [_describe_over(job, note)
+                      for job, note in records.history()]
+        return found
+
+    def show(self, job_id: str) -> JobInfo:
+        """:raises JobNotFound:"""
+        entry = self._records.find(job_id)
+        if entry is not None:
+            return self._describe(self._records, entry)
+        for job, note in self._records.history():
+            if job.id == job_id:
+                return _describe_over(job, note)
+        raise exception.JobNotFound(f'There is no job {job_id}.')
+
+    def is_open(self, job_id: str) -> bool:
+        """Whether what bears its id is still its own."""
+        return self._records.find(job_id) is not None
+
+    def _describe(self, records: JobRecords, entry: Entry) -> JobInfo:
+        note, _ = records.note(entry.id)
+        job = entry.job
+        if job is None:
+            return JobInfo(entry.id, '', '', State.REFUSED, '', 0.0, None,
+                           None, note)
+        holder = records.find_lock(entry.id)
+        return JobInfo(
+            job.id, job.operation, job.target, _state(note, holder is None),
+            node.host(job.node), job.created_at,
+            max(holder.expires_s - time.time(), 0.0) if holder else None,
+            note.eta_s, note, job.clients, job.project_id, job.user_id,
+            job.arguments)
+
+    def cancel(self, job_id: str, *,
+               report: progress.Progress | None = None) -> Outcome | None:
+        """Undo a job. Whoever works at it is told to, and does so within a
+        third of a lease; otherwise it is done here.
+
+        :returns: None where somebody else does it, or it is over.
+        :raises JobNotFound: there is no open job of that id.
+        """
+        entry = self._records.find(job_id)
+        if entry is None:
+            raise exception.JobNotFound(f'There is no open job {job_id}.')
+        if self._is_abandoned(entry):
+            return self.settle(job_id, undo=True, report=report)
+        self._records.cancel(job_id)
+        return None
+
+    def forget(self, job_id: str) -> None:
+        """Let go of the record of a job that cannot be settled, and of
+        nothing else: what it has left is then found by ``reclaim``.
+
+        :raises JobConflict: somebody works at it.
+        """
+        entry = self._records.find(job_id)
+        if entry is None:
+            return
+        if not self._is_abandoned(entry):
+            raise exception.JobConflict(f'Job {job_id} is being worked at.')
+        self._records.close(entry)
+        with books.opened(self._config, self._cluster) as backend:
+            books.remove(backend, job_id)
+        self._records.remove(job_id)
+
+
+def _is_same(one: Job, other: Job) -> bool:
+    """Whether they ask for the same thing of the same state of things."""
+    left_out = {'job', 'choices'}
+    return (one.operation, one.project_id, one.has_secret) == (
+        other.operation, other.project_id, other.has_secret) and {
+            key: value for key, value in one.arguments.items()
+            if key not in left_out} == {
+                key: value for key, value in other.arguments.items()
+                if key not in left_out}
+
+
+def _state(note: Note, is_nobodys: bool) -> State:
+    if not is_nobodys:
+        return State.RUNNING
+    if note.attempts >= _MOST_ATTEMPTS:
+        return State.STUCK
+    known = {state.value: state for state in (State.WAITING, State.UNDOING)}
+    return known.get(note.state, State.ABANDONED)
+
+
+def _describe_over(job: Job, note: Note) -> JobInfo:
+    known = {state.value: state for state in (State.DONE, State.UNDONE)}
+    return JobInfo(
+        job.id, job.operation, ', '.join(job.claims),
+        known.get(note.state, State.UNDONE), node.host(job.node),
+        job.created_at, None, None, note, (), job.project_id, job.user_id)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""To whom a job belongs: a lock that ends by itself unless it is prolonged.
+
+It does not stop anybody's writes. So who takes a job over shuts out the
+clients of those who had it before, and who had it asks :meth:`Lease.check`
+before each step: with a lease that could not be prolonged in time nothing
+more is touched, also before anybody has taken the job.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from oslo_log import log as logging
+
+from volume_rbd import exception
+from volume_rbd.jobs import node
+from volume_rbd.jobs.records import JobRecords
+
+LOG = logging.getLogger(__name__)
+
+# It is given up so long before its end by our clock: what has been asked just
+# before must have been answered.
+_MARGIN_S = 1.0
+
+
+class Lease:
+    """The lease of one job, for this process.
+
+    :param on_tick: called with each prolongation, from the lease's thread.
+    """
+
+    def __init__(self, records: JobRecords, job_id: str, duration_s: int,
+                 on_tick: Callable[[], None] = lambda: None) -> None:
+        self._records = records
+        self._job_id = job_id
+        self._node = node.describe()
+        self._duration_s = duration_s
+        self._on_tick = on_tick
+        self._until = 0.0
+        self._is_taken_over = False
+        self._is_over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- taking --------------------------------------------------------------
+    def take(self) -> bool:
+        """:returns: False where somebody else has it."""
+        if not self._prolong():
+            return False
+        self._thread = threading.Thread(
+            target=self._keep, name=f'lease-{self._job_id}', daemon=True)
+        self._thread.start()
+        return True
+
+    def take_over(self) -> bool:
+        """As :meth:`take`; at once from a process of this host that is gone.
+        """
+        if self.take():
+            return True
+        holder = self._records.find_lock(self._job_id)
+        if holder is not None and node.is_gone(holder.owner):
+            LOG.info('The process of job %s is gone', self._job_id)
+            self._records.break_lock(self._job_id, holder)
+        return self.take()
+
+    def _prolong(self) -> bool:
+        asked = time.monotonic()
+        if not self._records.lock(self._job_id, self._node, self._duration_s):
+            return False
+        self._until = asked + self._duration_s - min(
+            _MARGIN_S, self._duration_s / 4)
+        return True
+
+    # -- having --------------------------------------------------------------
+    @property
+    def is_lost(self) -> bool:
+        return self._is_taken_over or time.monotonic() > self._until
+
+    def check(self) -> None:
+        if self.is_lost:
+            raise exception.JobLost(
+                f'Job {self._job_id} is not ours any more: its lease could '
+                'not be prolonged in time.')
+
+    def _keep(self) -> None:
+        while not self._is_over.wait(self._duration_s / 3):
+            try:
+                if not self._prolong():
+                    LOG.error('Job %s was taken over by another process',
+                              self._job_id)
+                    self._is_taken_over = True
+                    return
+                self._on_tick()
+            except exception.VolumeRBDError as error:
+                # Until its time is up it is ours all the same.
+                LOG.warning('The lease of job %s was not prolonged: %s',
+                            self._job_id, error)
+                if self.is_lost:
+                    self._is_taken_over = True
+                    return
+
+    def stop(self) -> None:
+        """Prolong it no more."""
+        self._is_over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def let_go(self) -> None:
+        """Another one may take it now."""
+        self.stop()
+        if not self.is_lost:
+            try:
+                self._records.unlock(self._job_id, self._node)
+            except exception.VolumeRBDError as error:
+                LOG.warning('The lease of job %s ends by itself: %s',
+                            self._job_id, error)
+        self._is_taken_over = True

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where jobs are written down: records in a RADOS namespace of the pool.
+
+* ``open``: the jobs that are not over, and what each has claimed. One write
+  puts a job and its claims, on the condition that nobody else has them.
+* ``job.ID``: the lease of a job and the note of how far it came.
+* ``history``: the notes of jobs that are over, a bounded number.
+* ``book.ID`` and ``index``: taskflow's, see :mod:`volume_rbd.persistence`.
+
+The lease comes before the entry in ``open``, and the entry before everything
+else that a job makes; and what a job leaves goes in the opposite order. So a
+``job.ID`` or ``book.ID`` without an entry is only ever a remnant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import urllib.parse
+from collections.abc import Iterator, Sequence
+
+from volume_rbd import exception
+from volume_rbd.ceph.interface import Cluster, LockHolder
+from volume_rbd.jobs.job import Job, Note, State
+
+NAMESPACE = 'volume_rbd.jobs'
+_OPEN = 'open'
+_HISTORY = 'history'
+_NOTE = 'note'
+_CANCEL = 'cancel'
+# Half of it may come in between two trims: an omap object with more than
+# 200,000 keys raises a warning of the cluster's.
+HISTORY_KEYS = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One of ``open``.
+
+    :param job: None where it is not what one of ours has written.
+    :param text: as it is there, for a write that expects it.
+    """
+
+    id: str
+    job: Job | None
+    text: str
+
+
+class JobRecords:
+    """The jobs of one pool, through one connection."""
+
+    def __init__(self, cluster: Cluster, pool: str) -> None:
+        self._cluster = cluster
+        self._records = cluster.records(pool, NAMESPACE)
+
+    # -- open jobs -----------------------------------------------------------
+    def open(self, job: Job) -> None:
+        """:raises JobConflict: another job has claimed the same; its *job*
+            is that one's id."""
+        put = {_key(job.id): job.dump(self._cluster.sign),
+               **{_claim_key(claim): job.id for claim in job.claims}}
+        while True:
+            try:
+                self._records.write(_OPEN, put, expected=dict.fromkeys(put))
+                return
+            except exception.RecordNotFound:
+                self._make_open()
+            except exception.RecordChanged:
+                self._refuse_claimed(job)
+
+    def _make_open(self) -> None:
+        try:
+            self._records.create(_OPEN, {'format': '1'})
+        except exception.RecordChanged:
+            return  # somebody else did
+
+    def _refuse_claimed(self, job: Job) -> None:
+        claimed = self._records.read_keys(
+            _OPEN, [_claim_key(claim) for claim in job.claims])
+        for claim in job.claims:
+            other = claimed.get(_claim_key(claim))
+            if other is not None:
+                kind, _, name = claim.partition('/')
+                error = exception.JobConflict(
+                    f'Job {other} is at work with {kind} {name}.',
+                    remedy=f'Wait until it has ended; see "volume-rbd jobs '
+                           f'show {other}".')
+                error.job = other
+                raise error
+
+    def find(self, job_id: str) -> Entry | None:
+        try:
+            text = self._records.read_keys(_OPEN, [_key(job_id)]).get(
+                _key(job_id))
+        except exception.RecordNotFound:
+            return None
+        return None if text is None else self._entry(job_id, text)
+
+    def entries(self) -> list[Entry]:
+        """All that are open, oldest first."""
+        try:
+            found = self._records.read(_OPEN)
+        except exception.RecordNotFound:
+            return []
+        entries = [self._entry(key.removeprefix('job.'), text)
+                   for key, text in found.items() if key.startswith('job.')]
+        return sorted(entries, key=lambda entry: (
+            entry.job.created_at if entry.job else 0.0, entry.id))
+
+    def _entry(self, job_id: str, text: str) -> Entry:
+        return Entry(job_id, Job.load(job_id, text, self._cluster.sign), text)
+
+    def replace(self, entry: Entry, job: Job) -> Entry:
+        """:raises RecordChanged: it is not as *entry* says any more."""
+        text = job.dump(self._cluster.sign)
+        self._records.write(_OPEN, {_key(job.id): text},
+                            expected={_key(job.id): entry.text})
+        return Entry(job.id, job, text)
+
+    def close(self, entry: Entry) -> None:
+        """Let go of what it claimed; of a forged one only what is its own."""
+        claims = entry.job.claims if entry.job else self._claims_of(entry.id)
+        self._records.write(
+            _OPEN, {}, [_key(entry.id),
+                        *(_claim_key(claim) for claim in claims)],
+            expected={_key(entry.id): entry.text})
+
+    def _claims_of(self, job_id: str) -> list[str]:
+        found = self._records.read(_OPEN)
+        return [urllib.parse.unquote(key.removeprefix('claim.'))
+                for key, text in found.items()
+                if key.startswith('claim.') and text == job_id]
+
+    # -- lease and note ------------------------------------------------------
+    def lock(self, job_id: str, node: str, duration_s: int) -> bool:
+        return self._records.lock(_key(job_id), node, duration_s=duration_s)
+
+    def unlock(self, job_id: str, node: str) -> None:
+        self._records.unlock(_key(job_id), node)
+
+    def find_lock(self, job_id: str) -> LockHolder | None:
+        return self._records.find_lock(_key(job_id))
+
+    def break_lock(self, job_id: str, holder: LockHolder) -> None:
+        self._records.break_lock(_key(job_id), holder)
+
+    def note(self, job_id: str) -> tuple[Note, bool]:
+        """How far it came, and whether it is to be cancelled."""
+        try:
+            found = self._records.read(_key(job_id))
+        except exception.RecordNotFound:
+            return Note(state=State.ABANDONED.value), False
+        return Note.load(found.get(_NOTE)), _CANCEL in found
+
+    def write_note(self, job_id: str, note: Note) -> None:
+        self._records.write(_key(job_id), {_NOTE: note.dump()})
+
+    def cancel(self, job_id: str) -> None:
+        """Ask whoever has it to undo it."""
+        self._records.write(_key(job_id), {_CANCEL: '1'})
+
+    def remove(self, job_id: str) -> None:
+        try:
+            self._records.remove(_key(job_id))
+        except exception.RecordNotFound:
+            return
+
+    def remnants(self) -> list[str]:
+        """The ids of what was left by those who were killed while they began
+        or ended a job."""
+        names = self._records.names()
+        ids = {name.partition('.')[2] for name in names
+               if name.startswith(('job.', 'book.'))}
+        # Read after the names: what is in use is in it by now.
+        open_ids = {entry.id for entry in self.entries()}
+        return [job_id for job_id in sorted(ids - open_ids)
+                if self.find_lock(job_id) is None]
+
+    # -- history -------------------------------------------------------------
+    def remember(self, job: Job, note: Note) -> None:
+        """The same job again takes the place of its earlier note."""
+        text = json.dumps({
+            'job': job.id, 'operation': job.operation, 'target': job.target,
+            'node': job.node, 'project_id': job.project_id,
+            'user_id': job.user_id, 'created_at': job.created_at,
+            'note': note.dump()}, sort_keys=True)
+        self._records.write(_HISTORY, {_history_key(job): text})
+
+    def history(self) -> Iterator[tuple[Job, Note]]:
+        """Those that are over, newest first."""
+        try:
+            found = self._records.read(_HISTORY)
+        except exception.RecordNotFound:
+            return
+        for key in sorted(found, reverse=True):
+            try:
+                fields = json.loads(found[key])
+                yield Job(
+                    id=str(fields['job']), operation=str(fields['operation']),
+                    arguments={}, claims=(str(fields['target']),),
+                    node=str(fields['node']), clients=(),
+                    created_at=float(fields['created_at']),
+                    project_id=fields['project_id'],
+                    user_id=fields['user_id']), Note.load(fields['note'])
+            except (ValueError, KeyError, TypeError):
+                continue  # not ours
+
+    def trim_history(self, most: int = HISTORY_KEYS) -> None:
+        try:
+            keys = sorted(self._records.read(_HISTORY))
+        except exception.RecordNotFound:
+            return
+        old: Sequence[str] = keys[:-most] if most else keys
+        for start in range(0, len(old), 1000):
+            self._records.write(_HISTORY, {}, old[start:start + 1000])
+
+
+def _key(job_id: str) -> str:
+    return f'job.{job_id}'
+
+
+def _claim_key(claim: str) -> str:
+    # A volume's name may have any letters; keys are ASCII.
+    return 'claim.' + urllib.parse.quote(claim, safe='/')
+
+
+def _history_key(job: Job) -> str:
+    return f'{int(job.created_at * 1000):015}.{job.id}'
