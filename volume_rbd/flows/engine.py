@@ -147,8 +147,7 @@ def _tasks(flow: taskflow_flow.Flow) -> Iterator[Task]:
 
 def _result(operation: str, job: str, values: Mapping[str, Any],
             storage: Any, seconds: float) -> Result:
-    history = storage.get_retry_history('StrategyController')
-    attempts = tuple(outcome for outcome, _ in history)
+    attempts = _attempts(values, storage)
     choice = attempts[-1]
     LOG.info('%(operation)s by %(strategy)s (%(reason)s) took '
              '%(seconds).2f s', {
@@ -162,3 +161,14 @@ def _result(operation: str, job: str, values: Mapping[str, Any],
         # What was found out on the way goes before what was planned.
         size_bytes=int(values.get('volume_size_bytes')
                        or values.get('size_bytes') or 0), values=values)
+
+
+def _attempts(values: Mapping[str, Any], storage: Any
+              ) -> tuple[Mapping[str, str], ...]:
+    """What was tried; a flow without a controller has one way, which its
+    argument ``choice`` tells."""
+    try:
+        history = storage.get_retry_history('StrategyController')
+    except taskflow_exceptions.NotFound:
+        return (values['choice'],)
+    return tuple(outcome for outcome, _ in history)
