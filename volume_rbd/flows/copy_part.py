@@ -6,7 +6,7 @@ cannot be cloned. Only what exists is read and written.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from volume_rbd import exception, model
@@ -23,7 +23,8 @@ class CopyPart(making.Making):
     default_provides = 'bytes_moved'
 
     def execute(self, job: str, volume_name: str, size_bytes: int,
-                source_volume: str, source_snapshot: str) -> int:
+                source_volume: str, source_snapshot: str,
+                settings: Mapping[str, Any] | None) -> int:
         tools, pool = self.tools, self.tools.pool
         target = copies.Target(
             pool, volume_name, lineage.VOLUME, size_bytes,
@@ -44,7 +45,7 @@ class CopyPart(making.Making):
                     checkpoints=checkpoints,
                     reopen=lambda: pool.open(volume_name, read_only=True))
                 checkpoint.remove(volume)
-                self.end(volume)
+                self.finish_if_last(volume, settings)
         return written
 
     def _prepare(self, job: str, target: copies.Target,

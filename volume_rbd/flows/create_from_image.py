@@ -16,13 +16,14 @@ from taskflow.patterns import linear_flow
 
 from volume_rbd import exception, model, plan
 from volume_rbd.ceph import lineage
+from volume_rbd.ceph import settings as settings_
 from volume_rbd.copying import clearing, inbound
 from volume_rbd.flows import (
     convert_image,
     copies,
     copy_image,
     encrypt,
-    settling,
+    making,
     strategies,
     verify,
 )
@@ -49,7 +50,7 @@ def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
         'source': ([source.pool, source.image, source.snapshot]
                    if source else None),
         'choices': [choice.as_dict() for choice in decided.choices],
-        'settings': settling.get_settings(volume),
+        'settings': making.get_settings(volume) if volume else None,
     }
 
 
@@ -73,7 +74,7 @@ def get_flow(tools: Tools, arguments: Mapping[str, Any], *,
              *verify.at_end(tools),
              *encrypt.at_end(tools, arguments['choices']))
     if arguments['settings']:
-        flow.add(settling.ApplySettings(tools))
+        flow.add(ApplySettings(tools))
     return flow
 
 
@@ -188,6 +189,20 @@ class Download(Task):
                 operations=operations, report=report)
             lineage.set_state(volume, lineage.COMPLETE)
         return moved
+
+
+class ApplySettings(Task):
+    """Limits and multiattach, whatever the strategy was.
+
+    To undo it is to remove the volume, which whoever made it does.
+    """
+
+    title = 'applying what the volume type asks for'
+
+    def execute(self, volume_name: str, settings: Mapping[str, Any]) -> None:
+        wanted = model.VolumeSpec(volume_name, **settings)
+        with self.tools.pool.open(volume_name) as volume:
+            settings_.apply_settings(volume, wanted)
 
 
 def _not_cloneable(reason: plan.Reason, error: exception.VolumeRBDError

@@ -19,7 +19,7 @@ from oslo_log import log as logging
 from taskflow.patterns import linear_flow
 
 from volume_rbd import exception, model
-from volume_rbd.flows import making, settling, snapshots
+from volume_rbd.flows import making, snapshots
 from volume_rbd.flows.base import Task, Tools
 from volume_rbd.flows.copy_part import CopyPart
 
@@ -72,23 +72,20 @@ def get_arguments(way: Way, volume: model.VolumeSpec, size_bytes: int, *,
         'flatten': flatten.value,
         'choice': {'strategy': way.value, 'reason': reason,
                    'sentence': sentence},
-        'settings': settling.get_settings(volume),
+        'settings': making.get_settings(volume),
     }
 
 
 def get_flow(tools: Tools, arguments: Mapping[str, Any]) -> linear_flow.Flow:
     way = Way(arguments['choice']['strategy'])
     flatten = Flatten(arguments['flatten'])
-    after: list[Task] = []
-    if flatten is Flatten.NOW:
-        after.append(FlattenVolume(tools))
-    if after or arguments['settings']:
-        after.append(settling.ApplySettings(tools))
     takes_snapshot = way is Way.CLONE and arguments['source_snapshot'] is None
     flow = linear_flow.Flow(NAME)
     if takes_snapshot:
         flow.add(SnapshotSource(tools))
-    flow.add(_MAKERS[way](tools, is_last=not after), *after)
+    flow.add(_MAKERS[way](tools, is_last=flatten is not Flatten.NOW))
+    if flatten is Flatten.NOW:
+        flow.add(FlattenVolume(tools))
     if takes_snapshot:
         flow.add(DropSourceSnapshot(tools))
     if flatten is Flatten.LATER:
@@ -120,12 +117,13 @@ class MakeBlank(making.Making):
 
     title = 'creating the volume'
 
-    def execute(self, job: str, volume_name: str, size_bytes: int) -> None:
+    def execute(self, job: str, volume_name: str, size_bytes: int,
+                settings: Mapping[str, Any] | None) -> None:
         with self.made(job, volume_name, 'blank',
                        lambda: self.tools.pool.create(
                            volume_name, size_bytes, object_size_bytes=(
                                self.tools.config.object_size_bytes)),
-                       making.is_blank(size_bytes)):
+                       making.is_blank(size_bytes), settings):
             pass
 
     def revert(self, job: str, volume_name: str, size_bytes: int,
@@ -141,11 +139,12 @@ class CloneSnapshot(making.Making):
 
     def execute(self, job: str, volume_name: str, size_bytes: int,
                 is_size_fixed: bool, source_volume: str,
-                source_snapshot: str | None) -> None:
+                source_snapshot: str | None,
+                settings: Mapping[str, Any] | None) -> None:
         source = self._source(volume_name, source_volume, source_snapshot)
         with self.made(job, volume_name, f'rbd:{source}',
                        lambda: self.tools.pool.clone(source, volume_name),
-                       making.is_clone_of(source)) as volume:
+                       making.is_clone_of(source), settings) as volume:
             if is_size_fixed:
                 # The source may have grown since it was looked at.
                 making.check_not_smaller(size_bytes, volume)
@@ -166,17 +165,19 @@ class CloneSnapshot(making.Making):
 
 
 class FlattenVolume(Task):
-    """Cut the clone loose before anybody sees it."""
+    """Cut the clone loose before anybody uses it, and finish it."""
 
     title = 'flattening the volume'
 
-    def execute(self, volume_name: str) -> None:
+    def execute(self, volume_name: str, settings: Mapping[str, Any] | None
+                ) -> None:
         def on_progress(done: int, total: int) -> None:
             self.tools.report.check()
 
         with self.tools.flattener.slot(), \
                 self.tools.pool.open(volume_name) as volume:
             volume.flatten(on_progress)
+            making.finish(volume, settings, self.tools.report)
 
 
 class DropSourceSnapshot(Task):

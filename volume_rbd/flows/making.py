@@ -9,13 +9,15 @@ volume of that name, and by the service when it deletes the volume.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from oslo_log import log as logging
 from taskflow.types import failure
 
-from volume_rbd import exception, model
+from volume_rbd import exception, model, progress
 from volume_rbd.ceph import lineage
+from volume_rbd.ceph import settings as settings_
 from volume_rbd.ceph.interface import Image, Pool
 from volume_rbd.flows import staging, strategies
 from volume_rbd.flows.base import Task, Tools
@@ -65,10 +67,27 @@ def check_not_smaller(size_bytes: int, source: Image) -> None:
             remedy='Ask for that size or more.')
 
 
+def get_settings(volume: model.VolumeSpec) -> dict[str, Any] | None:
+    """What the volume's type asks for, as JSON; None: nothing."""
+    if not settings_.are_wanted(volume):
+        return None
+    return {'qos': dict(volume.qos), 'is_multiattach': volume.is_multiattach}
+
+
+def finish(volume: Image, settings: Mapping[str, Any] | None,
+           report: progress.Progress) -> None:
+    """Give the volume what its type asks for, and say that it is complete.
+    """
+    settings_.apply_settings(volume, model.VolumeSpec(
+        volume.spec.name, **settings or {}))
+    report.check()
+    lineage.set_state(volume, lineage.COMPLETE)
+
+
 class Making(Task):
     """Makes the rbd_image of a new volume.
 
-    :param is_last: no step follows that says that the volume is complete.
+    :param is_last: no step follows that finishes it.
     """
 
     def __init__(self, tools: Tools, *, is_last: bool) -> None:
@@ -77,8 +96,9 @@ class Making(Task):
 
     @contextlib.contextmanager
     def made(self, job: str, volume_name: str, origin: str,
-             create: Callable[[], None], fits: Test) -> Iterator[Image]:
-        """The new volume, open and marked.
+             create: Callable[[], None], fits: Test,
+             settings: Mapping[str, Any] | None) -> Iterator[Image]:
+        """The new volume, open and marked; finished behind the block.
 
         :param fits: whether it is what *create* makes.
         """
@@ -91,12 +111,12 @@ class Making(Task):
             lineage.adopt(volume, kind=lineage.VOLUME, origin=origin,
                           job=job, state=lineage.PENDING)
             yield volume
-            self.end(volume)
+            self.finish_if_last(volume, settings)
 
-    def end(self, volume: Image) -> None:
-        self.tools.report.check()
+    def finish_if_last(self, volume: Image,
+                       settings: Mapping[str, Any] | None) -> None:
         if self.is_last:
-            lineage.set_state(volume, lineage.COMPLETE)
+            finish(volume, settings, self.tools.report)
 
 
 # -- whose it is --------------------------------------------------------------
