@@ -63,6 +63,10 @@ class VolumeManager:
                 opts.get_backend_config(self.conf, chosen))
         return self._drivers[chosen]
 
+    def opened(self) -> list[RBDDriver]:
+        """The drivers that were asked for so far."""
+        return list(self._drivers.values())
+
     def open(self, config: opts.BackendConfig) -> RBDDriver:
         """A driver for *config*, which whoever asks closes."""
         return RBDDriver(config, connection.connect(config.cluster),

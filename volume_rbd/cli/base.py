@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,9 +41,21 @@ class Command(command.Command):
             return running.report_error(error)
 
     def perform(self, operation: Callable[[display.Display], T]) -> T:
-        """Run *operation* with a display; signals cancel it."""
+        """Run *operation* with a display; signals cancel it.
+
+        Jobs whose process was killed are taken up beside it.
+        """
+        opened = self.app.manager.opened() if self.app.manager else []
+        for driver in opened:
+            driver.jobs.recover_soon()
         with display.open_display() as shown:
-            return running.run(lambda: operation(shown), shown)
+            result = running.run(lambda: operation(shown), shown)
+        if count := sum(driver.jobs.count_settling() for driver in opened):
+            sys.stderr.write(
+                f'{count} job(s) of a process that was killed are being '
+                'settled; to interrupt that leaves them to the next '
+                'command.\n')
+        return result
 
 
 class ShowOne(Command, show.ShowOne):

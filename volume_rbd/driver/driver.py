@@ -28,7 +28,10 @@ from volume_rbd.driver.reclaim import Reclaimer
 from volume_rbd.driver.snapshots import Snapshots
 from volume_rbd.driver.stats import Stats
 from volume_rbd.driver.volumes import Volumes
+from volume_rbd.flows.base import Tools
 from volume_rbd.glance.interface import Glance
+from volume_rbd.jobs.job import Job
+from volume_rbd.jobs.jobs import Jobs
 
 LOG = logging.getLogger(__name__)
 
@@ -64,7 +67,9 @@ class RBDDriver:
         self.connections = Connections(config, cluster)
         self.qos = QoS(config, cluster)
         self.manage = Manage(config, cluster)
-        self.volumes = Volumes(config, cluster, self.reclaimer,
+        #: What runs, and what was left by processes that are gone.
+        self.jobs = Jobs(config, cluster, self._make_tools)
+        self.volumes = Volumes(config, cluster, self.reclaimer, self.jobs,
                                self.flattener, resized=self.stats.forget,
                                copier=copier)
         self.migration = Migration(config, cluster, self.reclaimer, copier)
@@ -76,8 +81,11 @@ class RBDDriver:
         self.encryption = Encryption(config, cluster, files, converter)
         self.images = Images(config, cluster, open_glance, self.flattener,
                              open_certificates, converter, files,
-                             Bases(config, cluster, self.reclaimer), copier)
-        self.jobs = self.images.jobs
+                             Bases(config, cluster, self.reclaimer), copier,
+                             self.jobs)
+
+    def _make_tools(self, job: Job) -> Tools:
+        return self.images.make_tools(job)
 
     def check(self) -> None:
         """Try the connection and the pool.

@@ -23,9 +23,11 @@ from volume_rbd.driver import facts
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.bases import Bases, check_downloadable
 from volume_rbd.driver.from_file import FromFile
+from volume_rbd.driver.making import NO_GLANCE
 from volume_rbd.flows import (
     copies,
     create_from_image,
+    create_volume,
     registration,
     upload_to_image,
 )
@@ -67,9 +69,8 @@ class Images:
                  open_glance: Callable[[], Glance], flattener: Flattener,
                  open_certificates: Callable[[], signatures.Certificates],
                  converter: qemu_img.Converter, files: FromFile,
-                 bases: Bases, copier: Copier) -> None:
-        #: What runs, and what was left by processes that are gone.
-        self.jobs = self._jobs = Jobs(config, cluster, self._tools_for)
+                 bases: Bases, copier: Copier, jobs: Jobs) -> None:
+        self._jobs = jobs
         self._config = config
         self._cluster = cluster
         self._open_glance = open_glance
@@ -137,7 +138,8 @@ class Images:
                report: progress.Progress | None = None,
                glance: Glance | None = None,
                certificates: signatures.Certificates | None = None,
-               encryption: luks.Encryption | None = None) -> Result:
+               encryption: luks.Encryption | None = None,
+               is_undone_when_lost: bool = False) -> Result:
         """Make *volume* from a Glance image.
 
         Among the result's values is ``signature_verified``, unless the
@@ -146,6 +148,9 @@ class Images:
         :param certificates: for whoever asks, as *glance* is.
         :param encryption: how to encrypt it; of an image that is encrypted
             already, what opens that.
+        :param is_undone_when_lost: where this process is killed, nobody
+            wants the volume any more.
+        :raises JobConflict: it is being made.
         :raises WrongPassphrase: it does not.
         :raises SignatureInvalid: and every other
         :raises VolumeRBDError: nothing was left behind.
@@ -156,19 +161,22 @@ class Images:
                                                       glance)
         checker = self._find_checker(image_id, signature, certificates)
         if decided.leaves_base or decided.reason is plan.Reason.BASE_CACHED:
-            by_base = self._create_by_base(volume, decided, image, glance,
-                                           report or progress.Silent())
+            by_base = self._create_by_base(
+                volume, decided, image, glance, report or progress.Silent(),
+                is_undone_when_lost=is_undone_when_lost)
             if by_base is not None:
                 return self._with_verdict(by_base, checker)
             decided = plan.plan_create(facts.for_create(
                 self._config, self._cluster, glance, image_id,
                 volume.size_bytes))
         return self._run_create(volume, decided, image, glance, report,
-                                checker, encryption)
+                                checker, encryption,
+                                is_undone_when_lost=is_undone_when_lost)
 
     def _create_by_base(self, volume: model.VolumeSpec, decided: plan.Plan,
                         image: model.GlanceImage, glance: Glance,
-                        report: progress.Progress) -> Result | None:
+                        report: progress.Progress, *,
+                        is_undone_when_lost: bool) -> Result | None:
         """Clone the image's base, which is made where it is not there.
 
         :returns: None where it cannot be: it is too large for the volume,
@@ -186,8 +194,9 @@ class Images:
         if decided.must_be_downloadable and made is None:
             check_downloadable(glance, image.id)
         try:
-            result = self._run_create(volume, decided, image, glance, report,
-                                      None)
+            result = self._run_create(
+                volume, decided, image, glance, report, None,
+                is_undone_when_lost=is_undone_when_lost)
         except exception.NotCloneable as error:
             LOG.info('The base of image %s is not used: %s', image.id, error)
             return None
@@ -387,8 +396,10 @@ class Images:
             report.step('flattening the image in the background')
             self._flattener.submit(pool, image_id)
 
-    def _tools_for(self, job: Job) -> Tools:
+    def make_tools(self, job: Job) -> Tools:
         """For a job that is taken up: nobody waits for it."""
+        if job.operation == create_volume.NAME:
+            return self._tools(NO_GLANCE, None)
         glance = self._open_glance()
         checker = None
         if job.operation == create_from_image.NAME:
@@ -403,7 +414,7 @@ class Images:
                encryption: luks.Encryption | None = None) -> Tools:
         return Tools(self._config, self._cluster, glance,
                      report or progress.Silent(), checker, self._converter,
-                     self._copier, encryption)
+                     self._copier, encryption, flattener=self._flattener)
 
 
 def _find_no_base(image: model.GlanceImage

@@ -21,6 +21,7 @@ from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import debris, making
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.reclaim import Deletion, Reclaimer
+from volume_rbd.jobs.jobs import Jobs
 
 LOG = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Volumes:
     """The volumes of one backend."""
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
-                 reclaimer: Reclaimer, flattener: Flattener, *,
+                 reclaimer: Reclaimer, jobs: Jobs, flattener: Flattener, *,
                  resized: Callable[[str], None] = lambda name: None,
                  copier: Copier | None = None) -> None:
         """:param resized: is told which volume has another size now."""
@@ -55,7 +56,7 @@ class Volumes:
         self._cluster = cluster
         self._pool = cluster.pool(config.pool)
         self._reclaimer = reclaimer
-        self._maker = making.Maker(config, cluster, reclaimer, flattener,
+        self._maker = making.Maker(config, cluster, jobs, flattener,
                                    copier or Copier())
         self._resized = resized
 
@@ -71,9 +72,7 @@ class Volumes:
             raise exception.InvalidSize(
                 f'Volume {volume.name!r} needs a size.',
                 remedy='Give a whole number of GiB, 1 or more.')
-        plan.check_quota(volume.size_bytes, self._config.max_volume_bytes)
-        with self._maker.make_blank(volume, volume.size_bytes):
-            pass
+        self._maker.make_blank(volume, volume.size_bytes, progress.Silent())
 
     def create_from_snapshot(self, volume: model.VolumeSpec, source: str,
                              snapshot: str, *,
@@ -86,37 +85,16 @@ class Volumes:
         """
         model.check_name(volume.name)
         settings.check(volume)
-        report = report or progress.Silent()
-        parent = model.SnapSpec(self._pool.name, source, snapshot)
-        try:
-            self._maker.clone(volume, parent, report)
-        except exception.SnapshotNotFound:
-            self._maker.copy_group_part(volume, source, snapshot, report)
+        self._maker.clone_snapshot(volume, source, snapshot,
+                                   report or progress.Silent())
 
     def create_from_volume(self, volume: model.VolumeSpec, source: str, *,
                            report: progress.Progress | None = None) -> None:
         """A clone of a volume as it is now."""
         model.check_name(volume.name)
         settings.check(volume)
-        snapshot = making.clone_snapshot(volume.name)
-        report = report or progress.Silent()
-        with self._pool.open(source) as opened:
-            self._maker.size_for(volume, opened)
-            report.check()
-            report.step('taking a snapshot of the volume')
-            # One that is there was left by a run that was killed.
-            making.drop_own_snapshot(opened, snapshot)
-            opened.create_snapshot(snapshot)
-        try:
-            self._maker.clone(volume, model.SnapSpec(
-                self._pool.name, source, snapshot), report)
-        finally:
-            try:
-                with self._pool.open(source) as opened:
-                    making.drop_own_snapshot(opened, snapshot)
-            except exception.VolumeRBDError as error:
-                LOG.warning('Snapshot %s@%s stays for now: %s', source,
-                            snapshot, error)
+        self._maker.clone_volume(volume, source,
+                                 report or progress.Silent())
 
     # -- looking -------------------------------------------------------------
     def names(self) -> Sequence[str]:

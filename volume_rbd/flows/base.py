@@ -13,7 +13,7 @@ from oslo_log import log as logging
 from taskflow import task
 from taskflow.types import failure
 
-from volume_rbd import opts, progress, signatures
+from volume_rbd import exception, opts, progress, signatures
 from volume_rbd.ceph.interface import Cluster, Pool
 from volume_rbd.copying import copier, luks, qemu_img
 from volume_rbd.glance.interface import Glance
@@ -32,6 +32,28 @@ class Lease(Protocol):
         """:raises JobLost: it is lost."""
 
 
+class Flattener(Protocol):
+    """Cuts clones loose, a bounded number at once."""
+
+    def slot(self) -> contextlib.AbstractContextManager[None]:
+        """One of those that may run at once."""
+
+    def submit(self, pool: str, name: str) -> object:
+        """Have it done in the background, by another process if this one is
+        killed."""
+
+
+class NoFlattener:
+    """Where there is no background."""
+
+    def slot(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def submit(self, pool: str, name: str) -> object:
+        raise exception.NotSupported(
+            f'{pool}/{name} cannot be flattened in the background here.')
+
+
 @dataclasses.dataclass(frozen=True)
 class Tools:
     """What tasks act with. Lives in the process, never in a record: what a
@@ -42,6 +64,7 @@ class Tools:
     :param is_resumed: another process had begun this flow and was killed, or
         lost its lease.
     :param lease: says whether the flow is still ours to run.
+    :param flattener: of the backend.
     """
 
     config: opts.BackendConfig
@@ -55,6 +78,7 @@ class Tools:
     encryption: luks.Encryption | None = None
     is_resumed: bool = False
     lease: Lease | None = None
+    flattener: Flattener = dataclasses.field(default_factory=NoFlattener)
 
     def transfer(self) -> progress.Progress:
         """What a transfer through this process reports to, and is held back

@@ -23,6 +23,7 @@ from volume_rbd.flows import (
     copies,
     copy_image,
     encrypt,
+    making,
     strategies,
     verify,
 )
@@ -49,9 +50,7 @@ def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
         'source': ([source.pool, source.image, source.snapshot]
                    if source else None),
         'choices': [choice.as_dict() for choice in decided.choices],
-        'settings': ({'qos': dict(volume.qos),
-                      'is_multiattach': volume.is_multiattach}
-                     if volume and settings_.are_wanted(volume) else None),
+        'settings': making.get_settings(volume) if volume else None,
     }
 
 

@@ -61,12 +61,14 @@ def run(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], *, job: str,
     started = time.monotonic()
     # defer_reverts: a failure under the controller undoes what is outside of
     # it as well; without it the source snapshot would stay.
-    options: dict[str, Any] = {'engine': 'serial', 'defer_reverts': True,
-                               'store': dict(arguments)}
+    options: dict[str, Any] = {'engine': 'serial', 'defer_reverts': True}
     if kept is not None:
         options |= {'backend': kept.backend, 'book': kept.book,
                     'flow_detail': kept.detail}
     engine = engines.load(flow, **options)
+    # Not into the book: the job has them, and taskflow cannot go on with one
+    # in which they are half written.
+    engine.storage.inject(arguments, transient=True)
     if watcher is not None:
         _watch(engine, flow, arguments, watcher)
     try:
@@ -79,8 +81,7 @@ def run(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], *, job: str,
         _tell_what_stayed(flow, error)
         raise
     values = engine.storage.fetch_all(_of_what_worked)
-    attempts = strategies.get_attempts(
-        arguments['choices'], _history(engine.storage))
+    attempts = _attempts(arguments, engine.storage)
     return _result(flow.name, job, values, attempts,
                    time.monotonic() - started)
 
@@ -110,21 +111,29 @@ def what_stayed(flow: taskflow_flow.Flow) -> list[str]:
     return [step.what_stayed for step in _tasks(flow) if step.what_stayed]
 
 
-def _history(storage: Any) -> Any:
-    return storage.get_retry_history('StrategyController')
+def _attempts(arguments: Mapping[str, Any], storage: Any
+              ) -> Sequence[Mapping[str, str]]:
+    """What was tried; a flow without a controller has one way, which its
+    argument ``choice`` tells."""
+    if 'choice' in arguments:
+        return [arguments['choice']]
+    return strategies.get_attempts(
+        arguments['choices'],
+        storage.get_retry_history('StrategyController'))
 
 
 def _watch(engine: Any, flow: taskflow_flow.Flow,
            arguments: Mapping[str, Any], watcher: Watcher) -> None:
     watcher.entitle({step.name: step.title for step in _tasks(flow)})
+    if 'choice' in arguments:
+        watcher.choose(arguments['choice'])
 
     def on_atom(state: str, details: Mapping[str, Any]) -> None:
         name = details.get('task_name')
         if name is not None:
             watcher.watch(name, state)
         if name == 'Choose' and state == states.SUCCESS:
-            watcher.choose(strategies.get_attempts(
-                arguments['choices'], _history(engine.storage))[-1])
+            watcher.choose(_attempts(arguments, engine.storage)[-1])
 
     engine.atom_notifier.register('*', on_atom)
 

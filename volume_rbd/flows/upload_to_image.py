@@ -23,6 +23,7 @@ from volume_rbd.flows import (
     copy_volume,
     encrypt,
     registration,
+    snapshots,
     strategies,
 )
 from volume_rbd.flows.base import Task, Tools
@@ -156,18 +157,4 @@ class DropSnapshot(Task):
 
 
 def drop_snapshot(tools: Tools, volume_name: str, image_id: str) -> None:
-    """Remove the upload's snapshot if it is there; with a clone of format 1
-    it stays, protected, until that clone is flattened or gone."""
-    name = source_snapshot(image_id)
-    try:
-        with tools.pool.open(volume_name) as volume:
-            found = volume.find_snapshot(name)
-            if found is None:
-                return
-            if found.is_protected:
-                if volume.children(found.id):
-                    return
-                volume.unprotect_snapshot(name)
-            volume.remove_snapshot(name)
-    except (exception.ImageNotFound, exception.SnapshotNotFound):
-        return
+    snapshots.drop(tools.pool, volume_name, source_snapshot(image_id))

@@ -79,6 +79,7 @@ class Jobs:
         self._make_tools = make_tools
         self._clients = Clients(cluster.private)
         self._running: dict[str, object] = {}
+        self._settling = 0
         self._lock = threading.Lock()
         self._executor = concurrent.futures.ThreadPoolExecutor(
             _SETTLED_AT_ONCE, thread_name_prefix='jobs')
@@ -116,7 +117,9 @@ class Jobs:
             check()
             flow = registry.get(operation).get_flow(tools, arguments)
             return engine.run(flow, arguments, job=arguments['job'])
-        project_id, user_id = tools.glance.who()
+        # Who only handles volumes has no Glance.
+        project_id, user_id = (tools.glance.who() if tools.glance
+                               else (None, None))
         job = Job(
             id=arguments['job'], operation=operation, arguments=arguments,
             claims=(registry.get(operation).get_claim(arguments),), node='',
@@ -202,21 +205,43 @@ class Jobs:
                  f': {outcome.error}' if outcome.error else '')
         return outcome
 
-    def recover(self) -> list[concurrent.futures.Future[Outcome | None]]:
+    def recover_soon(self) -> None:
+        """Take up the jobs whose owners are gone, without any wait here."""
+        def recover() -> None:
+            with contextlib.suppress(exception.VolumeRBDError):
+                self.recover(is_thorough=False)
+
+        if self._are_kept:
+            self._executor.submit(recover)
+
+    def count_settling(self) -> int:
+        """How many jobs are being settled here."""
+        with self._lock:
+            return self._settling
+
+    def recover(self, *, is_thorough: bool = True
+                ) -> list[concurrent.futures.Future[Outcome | None]]:
         """Take up the jobs whose owners are gone, in the background.
 
+        :param is_thorough: look for remnants too, now and then.
         :returns: one for each.
         """
         if not self._are_kept:
             return []
-        self._sweep()
-        return [self._submit(entry.id) for entry in self._records.entries()
-                if self._is_due(entry)]
+        if is_thorough:
+            self._sweep()
+        due = [entry.id for entry in self._records.entries()
+               if self._is_due(entry)]
+        try:
+            return [self._submit(job_id) for job_id in due]
+        except RuntimeError:
+            return []  # closed meanwhile; the next process finds them
 
     def _submit(self, job_id: str
                 ) -> concurrent.futures.Future[Outcome | None]:
         with self._lock:
             self._running.setdefault(job_id, None)
+            self._settling += 1
         return self._executor.submit(self._try_to_settle, job_id)
 
     def _try_to_settle(self, job_id: str) -> Outcome | None:
@@ -229,6 +254,7 @@ class Jobs:
             return None
         finally:
             with self._lock:
+                self._settling -= 1
                 self._running.pop(job_id, None)
 
     def _is_due(self, entry: Entry) -> bool:

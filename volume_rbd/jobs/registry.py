@@ -19,6 +19,7 @@ from taskflow import flow as taskflow_flow
 from volume_rbd import exception, model, plan
 from volume_rbd.flows import (
     create_from_image,
+    create_volume,
     settling,
     upload_to_image,
 )
@@ -128,7 +129,12 @@ def _decide_upload(tools: Tools, job: Job, done: Collection[str]) -> Rule:
 
 
 def _decide_volume(tools: Tools, job: Job, done: Collection[str]) -> Rule:
-    return Rule.UNDO if job.is_undone_when_lost else Rule.RESUME
+    if job.is_undone_when_lost:
+        return Rule.UNDO
+    source = job.arguments['source_volume']
+    if source is not None and not tools.pool.has_image(source):
+        return Rule.UNDO
+    return Rule.RESUME
 
 
 def _always_undo(tools: Tools, job: Job, done: Collection[str]) -> Rule:
@@ -192,6 +198,16 @@ _CREATE_PROPERTIES = {
             'qos': {'type': 'object'}, 'is_multiattach': _FLAG},
         'additionalProperties': False}),
 }
+_VOLUME_PROPERTIES = {
+    'job': _ID, 'volume_name': _NAME, 'size_bytes': _SIZE,
+    'is_size_fixed': _FLAG, 'source_volume': _or_null(_NAME),
+    'source_snapshot': _or_null(_NAME),
+    'flatten': {'enum': [found.value for found in create_volume.Flatten]},
+    'choice': {'type': 'object', 'required': ['strategy', 'reason'],
+               'properties': {'strategy': {'enum': [
+                   found.value for found in create_volume.Way]}}},
+    'settings': _or_null({'type': 'object'}),
+}
 _UPLOAD_PROPERTIES = {
     'job': _ID, 'image_id': _ID, 'image_name': _TEXT, 'disk_format': _NAME,
     'is_compressed': _FLAG, 'container_format': _NAME, 'properties': _TEXTS,
@@ -213,6 +229,9 @@ _OPERATIONS: Mapping[str, Operation] = {
         lambda tools, arguments: create_from_image.get_flow(
             tools, arguments, replaces=True),
         _CREATE_PROPERTIES, _volume_claim, _always_undo),
+    create_volume.NAME: Operation(
+        create_volume.get_flow, _VOLUME_PROPERTIES, _volume_claim,
+        _decide_volume),
     upload_to_image.NAME: Operation(
         upload_to_image.get_flow, _UPLOAD_PROPERTIES,
         lambda arguments: f'image/{arguments["image_id"]}', _decide_upload,

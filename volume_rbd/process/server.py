@@ -90,6 +90,7 @@ class Server:
 
     def serve(self, control: socket.socket) -> None:
         """Until the other side is gone; then cancel and undo."""
+        self._driver.jobs.watch()
         threading.Thread(target=self._purge, name='purge', daemon=True
                          ).start()
         while True:
@@ -156,6 +157,10 @@ class Server:
         wanted = inspect.signature(function).parameters
         if 'report' in wanted:
             arguments['report'] = call.report
+        if 'is_undone_when_lost' in wanted:
+            # A service that was killed gives up the volume that it was
+            # making: Cinder sets it to error when it is back.
+            arguments['is_undone_when_lost'] = True
         caller = operations.unpack(model.Caller, request['caller'])
         if caller is not None:
             if 'glance' in wanted:

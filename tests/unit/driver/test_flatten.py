@@ -12,7 +12,8 @@ from tests.unit.world import VOLUME, World
 from volume_rbd import exception
 from volume_rbd.ceph import lineage
 from volume_rbd.driver import RBDDriver
-from volume_rbd.driver.making import Flatten, when_to_flatten
+from volume_rbd.driver.making import when_to_flatten
+from volume_rbd.flows.create_volume import Flatten
 from volume_rbd.model import VolumeSpec
 
 NEW = 'new'

@@ -214,7 +214,7 @@ def test_a_clone_is_cut_loose_where_policy_asks_for_it(
             driver.volumes.create_from_volume(
                 VolumeSpec(NEW), VOLUME, report=report)
         assert driver.volumes.show(NEW).parent is None
-    assert report.steps[-1] == 'flattening the volume'
+    assert 'flattening the volume' in report.steps
     assert world.snapshots('volumes', VOLUME) == ['s']
 
 

@@ -200,6 +200,7 @@ def test_another_projects_image_is_not_written_to(estate: Estate) -> None:
     [record] = estate.world.server.records.values()
     record.image = model.GlanceImage(**{
         **record.image.__dict__, 'owner': 'another'})
+    estate.world.glance.roles = frozenset({'admin'})
 
     driver = estate.driver()
     driver.jobs.recover_until_idle(2)

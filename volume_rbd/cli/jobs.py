@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``volume-rbd jobs list``, ``show``, ``resume`` and ``cancel``"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cliff import columns
+
+from volume_rbd import exception
+from volume_rbd.cli import base
+from volume_rbd.jobs.job import State
+from volume_rbd.jobs.jobs import JobInfo
+from volume_rbd.jobs.run import Outcome
+
+
+class Steps(columns.FormattableColumn):
+    """The tasks of a job: a line each for a person."""
+
+    def human_readable(self) -> str:
+        return '\n'.join(
+            f'{_clock(step["started_at"])}  {_lasted(step):>8}  '
+            f'{step["state"].lower():<9} {step["title"]}'
+            for step in self._value)
+
+    def machine_readable(self) -> list[Mapping[str, Any]]:
+        return list(self._value)
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime('%H:%M:%S', time.localtime(seconds))
+
+
+def _lasted(step: Mapping[str, Any]) -> str:
+    if step['ended_at'] is None:
+        return '…'
+    return f'{step["ended_at"] - step["started_at"]:.2f} s'
+
+
+def _done_percent(info: JobInfo) -> int | None:
+    note = info.note
+    if not note.total_bytes:
+        return None
+    return int(100 * (note.done_bytes + note.skipped_bytes)
+               / note.total_bytes)
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
+
+
+class List(base.Lister):
+    """List the jobs that are not over.
+
+    A job that is "abandoned" belongs to nobody any more: the process that ran
+    it is gone. A service takes it up by itself; "jobs resume" does it now.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument('--all', action='store_true',
+                            help='those that are over too')
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Any:
+        now = time.time()
+        rows = [(info.id, info.operation, info.target, info.state.value,
+                 info.node, info.note.strategy, info.note.step or None,
+                 _done_percent(info), _round(info.eta_s),
+                 round(now - info.created_at) if info.created_at else None)
+                for info in self.driver.jobs.list(is_over=parsed_args.all)]
+        return ('job', 'operation', 'target', 'state', 'node', 'strategy',
+                'step', 'done_percent', 'eta_s', 'age_s'), rows
+
+
+class Show(base.ShowOne):
+    """Show one job: whose it is, task by task how far it came, and why."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument('job', metavar='JOB', help='its id')
+        return parser
+
+    def fields(self, parsed_args: argparse.Namespace) -> Mapping[str, Any]:
+        info = self.driver.jobs.show(parsed_args.job)
+        note = info.note
+        return {
+            'job': info.id, 'operation': info.operation,
+            'target': info.target, 'state': info.state.value,
+            'node': info.node, 'clients': base.ListColumn(info.clients),
+            'lease_s': _round(info.lease_s),
+            'created_at': _date(info.created_at),
+            'ended_at': _date(note.ended_at),
+            'project_id': info.project_id, 'user_id': info.user_id,
+            'strategy': note.strategy, 'reason': note.reason,
+            'sentence': note.sentence, 'step': note.step or None,
+            'total_bytes': note.total_bytes, 'done_bytes': note.done_bytes,
+            'skipped_bytes': note.skipped_bytes,
+            'bytes_per_s': round(note.bytes_per_s),
+            'done_percent': _done_percent(info),
+            'eta_s': _round(info.eta_s), 'attempts': note.attempts,
+            'error': note.error, 'steps': Steps(note.steps),
+        }
+
+
+def _date(seconds: float | None) -> str | None:
+    if not seconds:
+        return None
+    return time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(seconds))
+
+
+class Resume(base.Lister):
+    """Take up jobs whose process is gone: go on with them, or undo them.
+
+    Which of the two is the job's own rule: an upload goes on as long as its
+    image and its volume are there, a volume is made as long as its image is.
+    Without a job, all of them; each one that is worked at is left alone.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument('job', metavar='JOB', nargs='?',
+                            help='its id (default: all)')
+        parser.add_argument(
+            '--timeout', metavar='SECONDS', type=float, default=60.0,
+            help='how long to wait for those that somebody still holds '
+                 '(default: 60)')
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Any:
+        jobs = self.driver.jobs
+        if not parsed_args.job:
+            return _rows(jobs.recover_until_idle(parsed_args.timeout))
+        jobs.show(parsed_args.job)
+        outcome = self.perform(lambda shown: jobs.settle(
+            parsed_args.job, report=shown))
+        return _rows([outcome] if outcome else [])
+
+
+class Cancel(base.ShowOne):
+    """Undo a job. Whoever works at it is told to; where nobody does, it is
+    undone here. What is done already stays as it is.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument('job', metavar='JOB', help='its id')
+        parser.add_argument(
+            '--forget', action='store_true',
+            help='only let go of its record, where it cannot be undone; '
+                 '"volume-rbd reclaim" finds what it has left')
+        return parser
+
+    def fields(self, parsed_args: argparse.Namespace) -> Mapping[str, Any]:
+        jobs, job = self.driver.jobs, parsed_args.job
+        if parsed_args.forget:
+            jobs.forget(job)
+            return {'job': job, 'state': 'forgotten', 'error': None}
+        outcome = self.perform(lambda shown: jobs.cancel(job, report=shown))
+        if outcome is None:
+            return {'job': job, 'state': 'cancelling', 'error': None}
+        if outcome.state not in (State.DONE, State.UNDONE):
+            raise outcome.error or exception.JobConflict(
+                f'Job {job} could not be undone.')
+        return {'job': job, 'state': outcome.state.value,
+                'error': str(outcome.error) if outcome.error else None}
+
+
+def _rows(outcomes: Sequence[Outcome]) -> Any:
+    return ('job', 'operation', 'target', 'state', 'strategy', 'error'), [
+        (outcome.job.id, outcome.job.operation, outcome.job.target,
+         outcome.state.value,
+         outcome.result.strategy if outcome.result else None,
+         str(outcome.error) if outcome.error else None)
+        for outcome in outcomes]

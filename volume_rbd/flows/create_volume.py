@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""create_volume: a volume that is empty, or comes from another one of the
+same pool: a clone of a snapshot, a clone of a volume as it is now, a copy of
+its part in a group's snapshot.
+
+Arguments (JSON): job, volume_name, size_bytes, is_size_fixed (False: as large
+as what it comes from), source_volume, source_snapshot (None: one is taken for
+the flow), flatten, choice, settings (of the volume's type; None where it asks
+for none).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_log import log as logging
+from taskflow.patterns import linear_flow
+
+from volume_rbd import exception, model
+from volume_rbd.flows import making, snapshots
+from volume_rbd.flows.base import Task, Tools
+from volume_rbd.flows.copy_part import CopyPart
+
+LOG = logging.getLogger(__name__)
+
+NAME = 'create_volume'
+
+
+class Way(enum.StrEnum):
+    """The strategies; which one it is, the source tells."""
+
+    BLANK = 'blank'
+    CLONE = 'clone'
+    COPY = 'copy'
+
+
+_WHY = {
+    Way.BLANK: ('no_source', 'The volume comes from nothing: it is empty.'),
+    Way.CLONE: ('same_pool',
+                'Source and volume lie in one pool, so the data is shared.'),
+    Way.COPY: ('part_of_group',
+               "The snapshot is a part of a group's, which cannot be cloned."),
+}
+
+
+class Flatten(enum.StrEnum):
+    """When a new clone is cut loose."""
+
+    NEVER = 'never'
+    LATER = 'later'
+    NOW = 'now'
+
+
+def get_arguments(way: Way, volume: model.VolumeSpec, size_bytes: int, *,
+                  job: str, source: str | None = None,
+                  snapshot: str | None = None,
+                  flatten: Flatten = Flatten.NEVER) -> dict[str, Any]:
+    """:param size_bytes: that the volume will have; its LUKS header counts.
+    :param source: another volume.
+    :param snapshot: of *source*; None: of this moment.
+    """
+    reason, sentence = _WHY[way]
+    return {
+        'job': job,
+        'volume_name': volume.name,
+        'size_bytes': size_bytes,
+        'is_size_fixed': bool(volume.size_bytes),
+        'source_volume': source,
+        'source_snapshot': snapshot,
+        'flatten': flatten.value,
+        'choice': {'strategy': way.value, 'reason': reason,
+                   'sentence': sentence},
+        'settings': making.get_settings(volume),
+    }
+
+
+def get_flow(tools: Tools, arguments: Mapping[str, Any]) -> linear_flow.Flow:
+    way = Way(arguments['choice']['strategy'])
+    flatten = Flatten(arguments['flatten'])
+    takes_snapshot = way is Way.CLONE and arguments['source_snapshot'] is None
+    flow = linear_flow.Flow(NAME)
+    if takes_snapshot:
+        flow.add(SnapshotSource(tools))
+    flow.add(_MAKERS[way](tools, is_last=flatten is not Flatten.NOW))
+    if flatten is Flatten.NOW:
+        flow.add(FlattenVolume(tools))
+    if takes_snapshot:
+        flow.add(DropSourceSnapshot(tools))
+    if flatten is Flatten.LATER:
+        flow.add(FlattenLater(tools))
+    return flow
+
+
+class SnapshotSource(Task):
+    """Take a snapshot of the source, which the volume is cloned from."""
+
+    title = 'taking a snapshot of the volume'
+
+    def execute(self, volume_name: str, source_volume: str) -> None:
+        name = own_snapshot(volume_name)
+        with self.tools.pool.open(source_volume) as source:
+            # One that is there was left by a process that was killed, and
+            # shows the source as it was then.
+            snapshots.drop_of(source, name)
+            source.create_snapshot(name)
+
+    def revert(self, volume_name: str, source_volume: str, **kwargs: Any
+               ) -> None:
+        snapshots.drop(self.tools.pool, source_volume,
+                       own_snapshot(volume_name))
+
+
+class MakeBlank(making.Making):
+    """Make an empty volume."""
+
+    title = 'creating the volume'
+
+    def execute(self, job: str, volume_name: str, size_bytes: int,
+                settings: Mapping[str, Any] | None) -> None:
+        with self.made(job, volume_name, 'blank',
+                       lambda: self.tools.pool.create(
+                           volume_name, size_bytes, object_size_bytes=(
+                               self.tools.config.object_size_bytes)),
+                       making.is_blank(size_bytes), settings):
+            pass
+
+    def revert(self, job: str, volume_name: str, size_bytes: int,
+               result: object, **kwargs: Any) -> None:
+        making.drop(self.tools.pool, volume_name, making.made_by(
+            self.tools, job, making.is_blank(size_bytes), result))
+
+
+class CloneSnapshot(making.Making):
+    """Clone the source's snapshot, make the clone ours, grow it."""
+
+    title = 'cloning the snapshot'
+
+    def execute(self, job: str, volume_name: str, size_bytes: int,
+                is_size_fixed: bool, source_volume: str,
+                source_snapshot: str | None,
+                settings: Mapping[str, Any] | None) -> None:
+        source = self._source(volume_name, source_volume, source_snapshot)
+        with self.made(job, volume_name, f'rbd:{source}',
+                       lambda: self.tools.pool.clone(source, volume_name),
+                       making.is_clone_of(source), settings) as volume:
+            if is_size_fixed:
+                # The source may have grown since it was looked at.
+                making.check_not_smaller(size_bytes, volume)
+                if volume.size_bytes < size_bytes:
+                    volume.resize(size_bytes)
+
+    def revert(self, job: str, volume_name: str, source_volume: str,
+               source_snapshot: str | None, result: object, **kwargs: Any
+               ) -> None:
+        source = self._source(volume_name, source_volume, source_snapshot)
+        making.drop(self.tools.pool, volume_name, making.made_by(
+            self.tools, job, making.is_clone_of(source), result))
+
+    def _source(self, volume_name: str, source_volume: str,
+                source_snapshot: str | None) -> model.SnapSpec:
+        return model.SnapSpec(self.tools.pool.name, source_volume,
+                              source_snapshot or own_snapshot(volume_name))
+
+
+class FlattenVolume(Task):
+    """Cut the clone loose before anybody uses it, and finish it."""
+
+    title = 'flattening the volume'
+
+    def execute(self, volume_name: str, settings: Mapping[str, Any] | None
+                ) -> None:
+        def on_progress(done: int, total: int) -> None:
+            self.tools.report.check()
+
+        with self.tools.flattener.slot(), \
+                self.tools.pool.open(volume_name) as volume:
+            volume.flatten(on_progress)
+            making.finish(volume, settings, self.tools.report)
+
+
+class DropSourceSnapshot(Task):
+    """The volume is there: the snapshot of its source has done its work.
+
+    With clone v2 it moves to the trash namespace where the clone still needs
+    it. One that cannot go now does not make the volume a failure.
+    """
+
+    title = 'removing the snapshot of the source'
+    default_provides = 'leftover'
+
+    def execute(self, volume_name: str, source_volume: str) -> str | None:
+        name = own_snapshot(volume_name)
+        try:
+            snapshots.drop(self.tools.pool, source_volume, name)
+        except exception.VolumeRBDError as error:
+            LOG.warning('Snapshot %s@%s stays for now: %s', source_volume,
+                        name, error)
+            return f'{source_volume}@{name}'
+        return None
+
+
+class FlattenLater(Task):
+    """Have the volume, which is complete, cut loose in the background."""
+
+    title = 'flattening the volume in the background'
+    is_cancellable = False
+
+    def execute(self, volume_name: str) -> None:
+        self.tools.flattener.submit(self.tools.pool.name, volume_name)
+
+
+def own_snapshot(volume_name: str) -> str:
+    """The snapshot of another volume that *volume_name* is cloned from,
+    where none was named."""
+    return f'volume_rbd.clone-{volume_name}'
+
+
+_MAKERS: Mapping[Way, type[making.Making]] = {
+    Way.BLANK: MakeBlank, Way.CLONE: CloneSnapshot, Way.COPY: CopyPart}

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a new volume gets its name and its mark, whatever is to be in it.
+
+It bears the name that it will have from the beginning, marked *pending*. So
+whoever was killed half-way without a job is found by the next one who makes a
+volume of that name, and by the service when it deletes the volume.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from oslo_log import log as logging
+from taskflow.types import failure
+
+from volume_rbd import exception, model, progress
+from volume_rbd.ceph import lineage
+from volume_rbd.ceph import settings as settings_
+from volume_rbd.ceph.interface import Image, Pool
+from volume_rbd.flows import staging, strategies
+from volume_rbd.flows.base import Task, Tools
+
+LOG = logging.getLogger(__name__)
+
+#: Says something of an open rbd_image.
+Test = Callable[[Image], bool]
+
+
+def make(pool: Pool, name: str, create: Callable[[], None]) -> None:
+    """Call *create*, which gives *name* to something new; what a killed
+    process has left unfinished there goes before.
+
+    :raises ImageExists: the name is somebody else's.
+    """
+    try:
+        create()
+    except exception.ImageExists:
+        if not remove_unfinished(pool, name):
+            raise
+        create()
+
+
+def check_free(pool: Pool, name: str) -> None:
+    """:raises ImageExists: the name is somebody's, and not that of a volume
+        that a killed process has left unfinished."""
+    if not pool.has_image(name):
+        return
+    with contextlib.suppress(exception.ImageNotFound), \
+            pool.open(name, read_only=True) as image:
+        mark = lineage.get_lineage(image)
+        if (mark is None or mark.kind != lineage.VOLUME
+                or mark.state != lineage.PENDING or image.watchers()):
+            raise exception.ImageExists(
+                f'Volume {name!r} exists already in pool {pool.name!r}.',
+                remedy='Choose another name.')
+
+
+def remove_unfinished(pool: Pool, name: str) -> bool:
+    """:returns: whether there was a volume that a killed process has left."""
+    try:
+        check_free(pool, name)
+    except exception.ImageExists:
+        return False
+    LOG.warning('Volume %s was left unfinished; it is made anew', name)
+    staging.drop(pool, name)
+    return True
+
+
+def check_not_smaller(size_bytes: int, source: Image) -> None:
+    """:raises InvalidSize: a volume of *size_bytes* has no room for it."""
+    if size_bytes < source.size_bytes:
+        raise exception.InvalidSize(
+            f'A volume of {model.gib_for(size_bytes)} GiB is smaller '
+            f'than its source {source.spec}, which has '
+            f'{model.gib_for(source.size_bytes)} GiB.',
+            remedy='Ask for that size or more.')
+
+
+def get_settings(volume: model.VolumeSpec) -> dict[str, Any] | None:
+    """What the volume's type asks for, as JSON; None: nothing."""
+    if not settings_.are_wanted(volume):
+        return None
+    return {'qos': dict(volume.qos), 'is_multiattach': volume.is_multiattach}
+
+
+def finish(volume: Image, settings: Mapping[str, Any] | None,
+           report: progress.Progress) -> None:
+    """Give the volume what its type asks for, and say that it is complete.
+    """
+    settings_.apply_settings(volume, model.VolumeSpec(
+        volume.spec.name, **settings or {}))
+    report.check()
+    lineage.set_state(volume, lineage.COMPLETE)
+
+
+class Making(Task):
+    """Makes the rbd_image of a new volume.
+
+    :param is_last: no step follows that finishes it.
+    """
+
+    def __init__(self, tools: Tools, *, is_last: bool) -> None:
+        super().__init__(tools)
+        self.is_last = is_last
+
+    @contextlib.contextmanager
+    def made(self, job: str, volume_name: str, origin: str,
+             create: Callable[[], None], fits: Test,
+             settings: Mapping[str, Any] | None) -> Iterator[Image]:
+        """The new volume, open and marked; finished behind the block.
+
+        :param fits: whether it is what *create* makes.
+        """
+        pool = self.tools.pool
+        if self.tools.is_resumed:
+            drop(pool, volume_name, made_by(self.tools, job, fits))
+        make(pool, volume_name, create)
+        with self.or_undo(lambda: pool.remove(volume_name)), \
+                pool.open(volume_name) as volume:
+            lineage.adopt(volume, kind=lineage.VOLUME, origin=origin,
+                          job=job, state=lineage.PENDING)
+            yield volume
+            self.finish_if_last(volume, settings)
+
+    def finish_if_last(self, volume: Image,
+                       settings: Mapping[str, Any] | None) -> None:
+        if self.is_last:
+            finish(volume, settings, self.tools.report)
+
+
+# -- whose it is --------------------------------------------------------------
+
+def made_by(tools: Tools, job: str, fits: Test, result: object = None
+            ) -> Test:
+    """Whether *job* has made it.
+
+    One without a mark was made a moment before a process was killed: the name
+    was free when the job began, and no other job may have it.
+
+    :param fits: of one without a mark of its own.
+    :param result: what a revert is handed.
+    """
+    def is_ours(image: Image) -> bool:
+        mark = lineage.get_lineage(image)
+        if mark is not None:
+            return mark.job == job
+        return tools.is_resumed and not _was_taken(result) and fits(image)
+    return is_ours
+
+
+def _was_taken(result: object) -> bool:
+    """Whether ``execute`` had failed because the name was somebody else's."""
+    return isinstance(result, failure.Failure) and isinstance(
+        strategies.error_of(result),
+        (exception.ImageExists, exception.ImageBusy))
+
+
+def is_clone_of(source: model.SnapSpec) -> Test:
+    def fits(image: Image) -> bool:
+        parent = image.parent
+        return parent is not None and source == model.SnapSpec(
+            parent.pool, parent.image, parent.snapshot)
+    return fits
+
+
+def is_blank(size_bytes: int) -> Test:
+    def fits(image: Image) -> bool:
+        return (image.size_bytes == size_bytes and image.parent is None
+                and not image.snapshots() and not image.watchers())
+    return fits
+
+
+def drop(pool: Pool, name: str, is_ours: Test) -> None:
+    """Remove the rbd_image *name* if it is there and ours."""
+    # Where it cannot be opened its removal may have been interrupted.
+    with contextlib.suppress(exception.ImageNotFound), \
+            pool.open(name, read_only=True) as image:
+        if not is_ours(image):
+            return
+    staging.drop(pool, name)
