@@ -40,8 +40,8 @@ def test_in_rados_both_operations_run_and_leave_no_record(
     assert result.job in everything
     house.check_output(everything)
     assert records.names() == ['history', 'index', 'open']
-    for name in ('index', 'open'):
-        assert set(records.read(name)) == {'format'}
+    for left in ('index', 'open'):
+        assert set(records.read(left)) == {'format'}
     assert house.member.digest(image) == DIGEST
     assert house.cluster.digest('volumes', name) == DIGEST
 
