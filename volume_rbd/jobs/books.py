@@ -14,6 +14,7 @@ from volume_rbd import exception, opts
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.flows.engine import Kept
 from volume_rbd.persistence import DEFAULT_NAMESPACE, RadosBackend
+from volume_rbd.persistence.lazy import LazyRecords
 
 MEMORY = 'memory'
 
@@ -33,8 +34,8 @@ def opened(config: opts.BackendConfig, cluster: Cluster) -> Iterator[Any]:
         conf['path'] = path  # taskflow does not take it from the URL
     try:
         if scheme == 'rados' and not path:
-            backend: Any = RadosBackend({}, records=cluster.records(
-                config.pool, DEFAULT_NAMESPACE))
+            backend: Any = RadosBackend({}, records=LazyRecords(
+                cluster.records(config.pool, DEFAULT_NAMESPACE)))
         else:
             backend = backends.fetch(conf)
     except Exception as error:
