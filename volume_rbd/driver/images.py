@@ -209,7 +209,7 @@ class Images:
         job = str(uuid.uuid4())
         arguments = create_from_image.get_arguments(
             decided, job=job, image=image, volume_name=volume.name,
-            volume=volume)
+            volume=volume, has_passphrase=encryption is not None)
         tools = self._tools(glance, report, checker, encryption)
         flow = create_from_image.get_flow(tools, arguments)
         result = self._with_verdict(engine.run(

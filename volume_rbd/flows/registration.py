@@ -9,6 +9,7 @@ nothing is undone before the image was read again and says how it ended.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from oslo_log import log as logging
 from volume_rbd import exception, model, plan
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph.interface import Pool
+from volume_rbd.flows import owning
 from volume_rbd.flows.base import Task, Tools
 
 LOG = logging.getLogger(__name__)
@@ -56,6 +58,9 @@ class CloneVolume(Task):
                 store_pool: str) -> None:
         source = source_of(self.tools, volume_name, image_id)
         pool = self.tools.cluster.pool(store_pool)
+        if self.tools.is_resumed:
+            owning.drop(pool, image_id, owning.made_by(
+                job, owning.is_clone_of(source)), reap)
         try:
             self._clone(pool, source, image_id)
         except exception.CephPermissionDenied as error:
@@ -75,10 +80,11 @@ class CloneVolume(Task):
             reap_own(pool, image_id)
             pool.clone(source, image_id)
 
-    def revert(self, image_id: str, store_pool: str, result: object,
-               **kwargs: Any) -> None:
-        if self.was_done(result):
-            reap(self.tools.cluster.pool(store_pool), image_id)
+    def revert(self, job: str, image_id: str, volume_name: str,
+               store_pool: str, result: object, **kwargs: Any) -> None:
+        source = source_of(self.tools, volume_name, image_id)
+        undo(self.tools, image_id, store_pool, owning.made_by(
+            job, owning.is_clone_of(source), result))
 
 
 class FlattenClone(Task):
@@ -115,14 +121,21 @@ class PublishSnapshot(Task):
 
 class Registering(Task):
     """Ask Glance to take what lies in the store's pool as the image's data.
+
+    One that was interrupted may have been taken: it is not cancelled, and what
+    Glance made of it is waited for.
     """
+
+    looks_back = True
 
     def register(self, image_id: str, fsid: str, store_pool: str,
                  hashes: model.Hashes | None) -> str:
-        url = model.RBDLocation(fsid, store_pool, image_id,
-                                model.GLANCE_SNAPSHOT).url
+        url = location_of(image_id, fsid, store_pool)
         # From here on there is no way back.
-        self.tools.report.check()
+        if not self.tools.is_resumed:
+            self.tools.report.check()
+        elif is_taken(self.tools, image_id, url):
+            return url
         try:
             self._register(image_id, url, hashes)
         except exception.ApiNotImplemented as error:
@@ -149,7 +162,8 @@ class Registering(Task):
                 self.tools.glance.register_location(image_id, url, hashes)
                 return
             except exception.GlanceConflict:
-                if self._was_taken(image_id, url, is_unclear):
+                if self._was_taken(image_id, url,
+                                   is_unclear or self.tools.is_resumed):
                     return
                 raise
             except exception.GlanceImageNotFound:
@@ -355,16 +369,52 @@ def reap(pool: Pool, image_id: str) -> None:
 
     Glance may have deleted some of it itself, or hold it open for a moment.
     """
-    try:
-        with pool.open(image_id) as image:
-            for snapshot in image.snapshots():
-                if snapshot.is_protected:
-                    image.unprotect_snapshot(snapshot.name)
-                if not snapshot.in_trash:
-                    image.remove_snapshot(snapshot.name)
+    with contextlib.suppress(exception.ImageNotFound,
+                             exception.SnapshotNotFound), \
+            pool.open(image_id) as image:
+        for snapshot in image.snapshots():
+            if snapshot.is_protected:
+                image.unprotect_snapshot(snapshot.name)
+            if not snapshot.in_trash:
+                image.remove_snapshot(snapshot.name)
+    # Also where it cannot be opened: its removal may have been interrupted.
+    with contextlib.suppress(exception.ImageNotFound):
         pool.remove(image_id)
-    except (exception.ImageNotFound, exception.SnapshotNotFound):
-        return
+
+
+def undo(tools: Tools, image_id: str, store_pool: str, is_ours: owning.Test
+         ) -> None:
+    """Remove what a job has made for an image, if it is there.
+
+    :raises GlanceConflict: Glance has it, or is about to: then it stays.
+    """
+    if tools.is_resumed:
+        with contextlib.suppress(exception.GlanceImageNotFound):
+            if is_taken(tools, image_id, location_of(
+                    image_id, tools.cluster.fsid, store_pool)):
+                raise exception.GlanceConflict(
+                    f'Glance has {store_pool}/{image_id} as the data of '
+                    'that image.', remedy='Delete the image.')
+    owning.drop(tools.cluster.pool(store_pool), image_id, is_ours, reap)
+
+
+def is_taken(tools: Tools, image_id: str, url: str) -> bool:
+    """Whether Glance has *url* as the image's data, or is at work on it.
+
+    :raises GlanceImageNotFound:
+    """
+    image = tools.glance.get_image(image_id)
+    if image.status == 'active':
+        return url in tools.glance.get_locations(image_id)
+    tasks = tools.glance.get_tasks(image_id)
+    return bool(tasks) and tasks[-1].get('status') not in (
+        'success', 'failure')
+
+
+def location_of(image_id: str, fsid: str, store_pool: str) -> str:
+    """The URL of what a job has made for an image."""
+    return model.RBDLocation(fsid, store_pool, image_id,
+                             model.GLANCE_SNAPSHOT).url
 
 
 def source_of(tools: Tools, volume_name: str, image_id: str

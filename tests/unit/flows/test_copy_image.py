@@ -18,6 +18,7 @@ from volume_rbd.ceph import checkpoint, lineage
 from volume_rbd.copying import checkpoints
 from volume_rbd.copying.copy import CHUNK_BYTES
 from volume_rbd.flows import copies, verify
+from volume_rbd.flows.base import Tools
 from volume_rbd.flows.copy_image import CopyImage
 from volume_rbd.flows.create_from_image import CreateBlank
 from volume_rbd.model import MIB
@@ -506,7 +507,8 @@ def test_of_two_that_would_go_on_at_once_neither_harms_the_other() -> None:
     target = copies.Target(world.volumes, checks.NEW, lineage.VOLUME,
                            model.GIB, lambda: None)
     undone = []
-    task = CopyImage(None)  # type: ignore[arg-type]
+    task = CopyImage(Tools(world.config, world.cluster, world.glance,
+                           progress.Silent()))
     disk.watchers.append('192.0.2.9:0/1')
     with pytest.raises(exception.ImageBusy), copies.filling(
             target, CHUNK_BYTES, task.or_undo(lambda: undone.append(1))):
