@@ -31,38 +31,45 @@ class StrategyController(retry.Retry):
 
     def execute(self, history: retry.History, *args: Any, **kwargs: Any
                 ) -> Mapping[str, str]:
-        choice = dict(self._left(history)[0])
-        refusal = _last_refusal(history)
-        if refusal is not None:
-            choice.update(_reason_of(refusal))
-        return choice
+        return replay(self._choices, history)[1][0]
 
     def on_failure(self, history: retry.History, *args: Any, **kwargs: Any
                    ) -> retry.Decision:
-        if _last_refusal(history) is None or not self._left(history):
+        _, failures = list(history)[-1]
+        if _refusal(failures) is None or not replay(
+                self._choices, history)[1]:
             return retry.REVERT_ALL
         return retry.RETRY
 
-    def _left(self, history: retry.History) -> list[Mapping[str, str]]:
-        """The choices behind the last one that was tried, those left out
-        that its refusal rules out as well."""
-        outcomes = list(history)
-        if not outcomes:
-            return list(self._choices)
-        tried = [choice['strategy'] for choice in self._choices].index(
-            outcomes[-1][0]['strategy'])
-        refusal = _last_refusal(history)
-        return [choice for choice in self._choices[tried + 1:]
-                if refusal is None or plan.is_worth_trying(
-                    choice['strategy'], refusal.reason)]
+
+Choices = list[Mapping[str, str]]
 
 
-def _last_refusal(history: retry.History) -> exception.NotThisWay | None:
-    """Why the last try was not the way; None if it failed for good."""
-    outcomes = list(history)
-    if not outcomes:
-        return None
-    _, failures = outcomes[-1]
+def replay(choices: Sequence[Mapping[str, str]], history: retry.History
+           ) -> tuple[Choices, Choices]:
+    """Which choices were tried, and which are left, those left out that a
+    refusal rules out as well. The first that is left says why it is tried.
+
+    Only failures are believed in: taskflow's own backends (6.5) lose what the
+    controller provided in a try that failed.
+    """
+    tried: Choices = []
+    left: Choices = list(choices)
+    for _, failures in history:
+        tried.append(left.pop(0))
+        refusal = _refusal(failures)
+        if refusal is None:
+            continue
+        left = [choice for choice in left if plan.is_worth_trying(
+            choice['strategy'], refusal.reason)]
+        if left:
+            left[0] = {**left[0], **_reason_of(refusal)}
+    return tried, left
+
+
+def _refusal(failures: Mapping[str, failure.Failure]
+             ) -> exception.NotThisWay | None:
+    """Why a try was not the way; None if it did not fail, or for good."""
     refusals = [error_of(item) for item in failures.values()]
     if not refusals or not all(
             isinstance(error, exception.NotThisWay) for error in refusals):
@@ -113,12 +120,13 @@ def get_flow(tools: Tools, choices: Sequence[Mapping[str, str]],
         before: Task = choose
         for step in branches[strategy]:
             flow.add(step)
-            if before is choose:
-                # FLOW: what follows in the branch is left out too, what
-                # follows after all branches is not.
-                flow.link(choose, step, decider=_decider(strategy),
-                          decider_depth=deciders.Depth.FLOW)
-            else:
+            # FLOW: what follows in the branch is left out too, what follows
+            # after all branches is not. Each step asks for itself all the
+            # same: taskflow leaves one after the other out, and a process may
+            # be killed between two; to the next one the rest would be due.
+            flow.link(choose, step, decider=_decider(strategy),
+                      decider_depth=deciders.Depth.FLOW)
+            if before is not choose:
                 flow.link(before, step)
             before = step
     return flow

@@ -355,8 +355,14 @@ def _build_flow(found: Texts, uuid: str, *, lazy: bool = False
 def _build_atom(text: str) -> models.AtomDetail:
     with _reading():
         value = jsonutils.loads(text)
-        return models.atom_detail_class(value['type']).from_dict(
+        atom = models.atom_detail_class(value['type']).from_dict(
             value['atom'])
+        if isinstance(atom, models.RetryDetail):
+            # taskflow (6.5) reads a failure where the result was.
+            atom.results = [
+                (result, failures) for (result, _), (_, failures) in zip(
+                    value['atom']['results'], atom.results, strict=True)]
+        return atom
 
 
 def _load(kind: Any, text: str, **options: Any) -> Any:
