@@ -30,6 +30,7 @@ from tests.fakes.qemu_img import FakeQemuImg
 from tests.unit.flows import checks
 from tests.unit.world import StoringGlance, World
 from volume_rbd import exception, model, progress
+from volume_rbd.copying import luks
 from volume_rbd.copying.qemu_img import FileDisk, RBDDisk
 from volume_rbd.flows import base
 from volume_rbd.flows import records as records_
@@ -169,14 +170,14 @@ GetFlow = Callable[[base.Tools, Mapping[str, Any]], linear_flow.Flow]
 class Job:
     """A flow with arguments, that one process after the other runs.
 
-    :ivar result: once it was run to its end.
+    :param encryption: what the first process has, and no other.
     """
 
     operation: checks.Operation
     get_flow: GetFlow
     arguments: Mapping[str, Any]
+    encryption: luks.Encryption | None = None
     runs: int = 0
-    result: base.Result | None = None
 
     def __post_init__(self) -> None:
         self.world.glance = SlowGlance(self.world.server)
@@ -215,7 +216,8 @@ class Job:
         tools = base.Tools(
             self.world.config, cluster, self.world.glance, report,
             converter=SurvivingQemuImg(self.world, life),
-            is_resumed=self.runs > 0)
+            is_resumed=self.runs > 0,
+            encryption=None if self.runs else self.encryption)
         self.runs += 1
         try:
             with contextlib.suppress(Killed):
@@ -238,13 +240,15 @@ class Job:
             self.get_flow(tools, self.arguments),
             flow_detail=detail, book=book, backend=backend,
             engine='serial', defer_reverts=True, store=dict(self.arguments))
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(exception.VolumeRBDError,
+                                 taskflow_exceptions.WrappedFailure):
             engine.run()
         self._note(engine.storage)
         records.destroy_logbook(BOOK)
 
     def _note(self, storage: Any) -> None:
         if storage.get_flow_state() != states.SUCCESS:
+            assert storage.get_flow_state() == states.REVERTED
             self.operation.outcome = exception.Cancelled('It was undone.')
             return
         choice = storage.get_retry_history('StrategyController')[-1][0]
@@ -254,7 +258,8 @@ class Job:
         self.operation.outcome = base.Result(
             operation='', job=self.id, strategy=choice['strategy'],
             reason=choice['reason'], sentence='', attempts=(), seconds=0,
-            bytes_moved=0, size_bytes=0, values=values)
+            bytes_moved=0, size_bytes=self.arguments['size_bytes'],
+            values=values)
 
     # -- what must hold ------------------------------------------------------
     def check_done(self) -> None:
