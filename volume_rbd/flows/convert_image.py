@@ -181,7 +181,7 @@ class ConvertFile(Task):
         self._end_child(volume_name)
 
     def _end_child(self, volume_name: str) -> None:
-        """That of a process that was killed may go on without it."""
+        """That of a process that was killed: its watch, if not itself."""
         if self.tools.is_resumed:
             staging.wait_until_let_go(self.tools.pool, volume_name)
 

@@ -130,8 +130,8 @@ class SlowGlance(StoringGlance):
 
 
 class SurvivingQemuImg(FakeQemuImg):
-    """Its child goes on when its process is killed: it keeps its watch, and
-    whoever writes there beside it has forgotten it."""
+    """Its child has a client of its own, and keeps its watch when its process
+    is killed: whoever writes there beside it has forgotten it."""
 
     def __init__(self, world: World, life: Life) -> None:
         super().__init__(world.ceph)
