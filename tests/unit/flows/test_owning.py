@@ -9,7 +9,7 @@ from taskflow.types import failure
 from tests.unit.world import MIB, VOLUME, World
 from volume_rbd import exception, model, progress
 from volume_rbd.ceph import lineage
-from volume_rbd.flows import base, owning, registration, strategies
+from volume_rbd.flows import base, owning, reaping, registration, strategies
 
 NEW = 'volume-new'
 
@@ -119,7 +119,7 @@ def test_what_glance_has_or_is_about_to_have_is_not_removed(
                       job='ours')
         clone.create_snapshot(model.GLANCE_SNAPSHOT)
         clone.protect_snapshot(model.GLANCE_SNAPSHOT)
-    world.glance.register_location(image_id, registration.location_of(
+    world.glance.register_location(image_id, reaping.location_of(
         image_id, world.ceph.fsid, 'images'))
     world.glance.get_image(image_id)
     assert image_id in _revert_clone(world, image_id).what_stayed
