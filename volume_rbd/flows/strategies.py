@@ -31,45 +31,56 @@ class StrategyController(retry.Retry):
 
     def execute(self, history: retry.History, *args: Any, **kwargs: Any
                 ) -> Mapping[str, str]:
-        return replay(self._choices, history)[1][0]
+        return get_attempts(self._choices, history, is_next=True)[-1]
 
     def on_failure(self, history: retry.History, *args: Any, **kwargs: Any
                    ) -> retry.Decision:
-        _, failures = list(history)[-1]
-        if _refusal(failures) is None or not replay(
-                self._choices, history)[1]:
+        if _last_refusal(list(history)) is None or not _get_left(
+                self._choices, list(history)):
             return retry.REVERT_ALL
         return retry.RETRY
 
 
-Choices = list[Mapping[str, str]]
+def get_attempts(choices: Sequence[Mapping[str, str]],
+                 history: retry.History, *, is_next: bool = False
+                 ) -> list[Mapping[str, str]]:
+    """What was tried, in order, each with the reason why.
 
+    Found again from the failures alone: what a history that comes back from
+    a record says that was tried, taskflow mixes up with a failure
+    (RetryDetail.from_dict, 6.1).
 
-def replay(choices: Sequence[Mapping[str, str]], history: retry.History
-           ) -> tuple[Choices, Choices]:
-    """Which choices were tried, and which are left, those left out that a
-    refusal rules out as well. The first that is left says why it is tried.
-
-    Only failures are believed in: taskflow's own backends (6.5) lose what the
-    controller provided in a try that failed.
+    :param is_next: what is tried next too.
     """
-    tried: Choices = []
-    left: Choices = list(choices)
-    for _, failures in history:
-        tried.append(left.pop(0))
-        refusal = _refusal(failures)
-        if refusal is None:
-            continue
-        left = [choice for choice in left if plan.is_worth_trying(
-            choice['strategy'], refusal.reason)]
-        if left:
-            left[0] = {**left[0], **_reason_of(refusal)}
-    return tried, left
+    outcomes = list(history)
+    attempts: list[Mapping[str, str]] = []
+    for count in range(len(outcomes) + is_next):
+        choice = dict(_get_left(choices, outcomes[:count])[0])
+        refusal = _last_refusal(outcomes[:count])
+        if refusal is not None:
+            choice.update(_reason_of(refusal))
+        attempts.append(choice)
+    return attempts
 
 
-def _refusal(failures: Mapping[str, failure.Failure]
-             ) -> exception.NotThisWay | None:
-    """Why a try was not the way; None if it did not fail, or for good."""
+def _get_left(choices: Sequence[Mapping[str, str]], outcomes: list[Any]
+              ) -> list[Mapping[str, str]]:
+    """Those behind the last one that was tried, without those that its
+    refusal rules out as well."""
+    left = list(choices)
+    for count in range(len(outcomes)):
+        refusal = _last_refusal(outcomes[:count + 1])
+        left = [choice for choice in left[1:]
+                if refusal is None or plan.is_worth_trying(
+                    choice['strategy'], refusal.reason)]
+    return left
+
+
+def _last_refusal(outcomes: list[Any]) -> exception.NotThisWay | None:
+    """Why the last try was not the way; None if it failed for good."""
+    if not outcomes:
+        return None
+    _, failures = outcomes[-1]
     refusals = [error_of(item) for item in failures.values()]
     if not refusals or not all(
             isinstance(error, exception.NotThisWay) for error in refusals):

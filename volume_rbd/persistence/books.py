@@ -358,9 +358,9 @@ def _build_atom(text: str) -> models.AtomDetail:
         atom = models.atom_detail_class(value['type']).from_dict(
             value['atom'])
         if isinstance(atom, models.RetryDetail):
-            # taskflow (6.5) reads a failure where the result was.
+            # taskflow puts a failure where what had been tried was.
             atom.results = [
-                (result, failures) for (result, _), (_, failures) in zip(
+                (tried, failures) for (tried, _), (_, failures) in zip(
                     value['atom']['results'], atom.results, strict=True)]
         return atom
 

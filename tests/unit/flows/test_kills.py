@@ -17,7 +17,7 @@ from tests.unit.flows import (
     test_convert_volume,
     test_encrypt,
 )
-from tests.unit.flows.mortal import Job
+from tests.unit.flows.lives import Job
 from tests.unit.flows.test_faults import OPERATIONS
 from tests.unit.world import SOURCE, VOLUME, World
 from volume_rbd import exception, model

@@ -150,10 +150,11 @@ def test_a_controller_believes_only_the_failures_of_its_history() -> None:
     refused = {'CloneVolume': _failed(exception.NotCloneable(
         'no', reason='clone_denied'))}
     lost = {'exc_type_names': ['x']}
-    tried, left = strategies.replay(CHOICES, [(lost, refused)])
-    assert tried == CHOICES[:1]
-    assert [choice['strategy'] for choice in left] == ['upload']
-    assert left[0]['reason'] == 'clone_denied'
+    tried, following = strategies.get_attempts(CHOICES, [(lost, refused)],
+                                               is_next=True)
+    assert tried == CHOICES[0]
+    assert (following['strategy'], following['reason']) == (
+        'upload', 'clone_denied')
     controller = strategies.StrategyController(CHOICES)
-    assert controller.execute([(lost, refused)]) == left[0]
+    assert controller.execute([(lost, refused)]) == following
     assert controller.on_failure([(lost, refused)]) == 'RETRY'

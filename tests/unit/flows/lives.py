@@ -33,7 +33,6 @@ from volume_rbd import exception, model, progress
 from volume_rbd.copying import luks
 from volume_rbd.copying.qemu_img import FileDisk, RBDDisk
 from volume_rbd.flows import base
-from volume_rbd.flows import records as records_
 from volume_rbd.persistence import RadosBackend
 
 #: What only looks, as far as the state of things is concerned.
@@ -234,12 +233,11 @@ class Job:
             book = records.get_logbook(BOOK)
         except taskflow_exceptions.NotFound:
             return  # it was killed when all was done
-        detail = book.find(self.id)
-        records_.mend(detail)
         engine = engines.load(
             self.get_flow(tools, self.arguments),
-            flow_detail=detail, book=book, backend=backend,
-            engine='serial', defer_reverts=True, store=dict(self.arguments))
+            flow_detail=book.find(self.id), book=book, backend=backend,
+            engine='serial', defer_reverts=True)
+        engine.storage.inject(self.arguments, transient=True)
         with contextlib.suppress(exception.VolumeRBDError,
                                  taskflow_exceptions.WrappedFailure):
             engine.run()
