@@ -12,7 +12,7 @@ from typing import Any
 from volume_rbd import exception, model
 from volume_rbd.ceph import checkpoint, groupmark, lineage
 from volume_rbd.ceph.interface import Image, Pool
-from volume_rbd.flows import copies, making
+from volume_rbd.flows import copies, making, owning
 
 
 class CopyPart(making.Making):
@@ -53,9 +53,9 @@ class CopyPart(making.Making):
         """:returns: where to begin."""
         pool, name = target.pool, target.name
         if self.tools.is_resumed:
-            is_ours = making.made_by(self.tools, job, making.is_blank(
+            is_ours = owning.made_by(job, owning.is_blank(
                 target.size_bytes))
-            making.drop(pool, name, lambda image: is_ours(image)
+            owning.drop(pool, name, lambda image: is_ours(image)
                         and checkpoint.find(image, target.kind) is None)
         try:
             return copies.prepare(target, origin, self.tools.report)
@@ -68,8 +68,8 @@ class CopyPart(making.Making):
 
     def revert(self, job: str, volume_name: str, size_bytes: int,
                result: object, **kwargs: Any) -> None:
-        making.drop(self.tools.pool, volume_name, making.made_by(
-            self.tools, job, making.is_blank(size_bytes), result))
+        owning.drop(self.tools.pool, volume_name, owning.made_by(
+            job, owning.is_blank(size_bytes), result))
 
 
 @contextlib.contextmanager

@@ -188,6 +188,7 @@ def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 _CREATE_PROPERTIES = {
     'job': _ID, 'image_id': _ID, 'image_size_bytes': _SIZE,
+    'has_passphrase': _FLAG,
     'volume_name': _NAME, 'disk_format': _NAME, 'size_bytes': _SIZE,
     'is_size_fixed': _FLAG,
     'source': _or_null({'type': 'array', 'items': _NAME, 'minItems': 3,

@@ -182,11 +182,17 @@ class Run:
     def _settle(self, ended: _Ended, tools: Tools, kept: engine.Kept,
                 undo: bool) -> None:
         operation = registry.get(self.job.operation)
-        flow = operation.get_flow(tools, self.job.arguments)
         state, note = kept.detail.state, self.report.note
-        if note.state == State.UNDOING or state == states.REVERTED:
+        must_undo = note.state == State.UNDOING or state == states.REVERTED
+        is_over = state == states.SUCCESS
+        if must_undo or undo or (not is_over and operation.decide(
+                tools, self.job, _done(kept)) is registry.Rule.UNDO):
+            self.report.cancel()
+        # A cancelled one needs no secret.
+        flow = operation.get_flow(tools, self.job.arguments)
+        if must_undo:
             self._undo(ended, flow)
-        elif note.state == State.WAITING and state == states.SUCCESS:
+        elif note.state == State.WAITING and is_over:
             try:
                 ended.is_pending = operation.settle(
                     tools, self.job.arguments) != settling.SETTLED
@@ -195,11 +201,6 @@ class Run:
                 note.error = str(error)
                 self._undo(ended, flow)
         else:
-            done = {atom.name for atom in kept.detail
-                    if atom.state == states.SUCCESS}
-            if undo or operation.decide(
-                    tools, self.job, done) is registry.Rule.UNDO:
-                self.report.cancel()
             self._run(ended, flow, kept)
 
     def _run(self, ended: _Ended, flow: taskflow_flow.Flow,
@@ -281,6 +282,12 @@ class Run:
         self._entry = self.records.replace(
             self._mine, dataclasses.replace(self.job, clients=()))
         self.lease.let_go()
+
+
+def _done(kept: engine.Kept) -> set[str]:
+    """The names of the tasks that are done."""
+    return {atom.name for atom in kept.detail
+            if atom.state == states.SUCCESS}
 
 
 @dataclasses.dataclass
