@@ -76,12 +76,19 @@ def _task_failed() -> checks.Operation:
     return operation
 
 
+def _convert_into_a_record() -> checks.Operation:
+    operation = test_convert_volume.convert()
+    operation.image_id = operation.world.make_record(disk_format='qcow2')
+    return operation
+
+
 MAKERS: dict[str, Callable[[], checks.Operation]] = {
     **OPERATIONS,
     'create-convert': test_convert_image.convert,
     'create-convert-staged': lambda: test_convert_image.convert(
         store_id='file'),
     'upload-convert': test_convert_volume.convert,
+    'upload-convert-into-a-record': _convert_into_a_record,
     'upload-refused': _refused,
     'upload-task-failed': _task_failed,
 }
@@ -105,7 +112,8 @@ ALWAYS = frozenset((
     'create-clone', 'create-convert', 'create-convert-staged', 'create-copy',
     'create-download', 'create-copy-after-clone', 'upload-clone',
     'upload-clone-into-a-record', 'upload-copy', 'upload-convert',
-    'upload-chunks'))
+    'upload-convert-into-a-record', 'upload-chunks',
+    'upload-chunks-into-a-record'))
 
 
 @pytest.mark.parametrize('is_undone', [False, True],

@@ -129,6 +129,23 @@ def test_what_glance_has_or_is_about_to_have_is_not_removed(
     assert world.disks('images') == []
 
 
+@pytest.mark.parametrize('was_sent', [True, False])
+def test_who_takes_a_registration_up_asks_once_and_is_not_cancelled(
+        was_sent: bool) -> None:
+    world = World(activation_polls=None)
+    image_id = world.make_record()
+    url = reaping.location_of(image_id, world.ceph.fsid, 'images')
+    if was_sent:
+        world.glance.register_location(image_id, url)
+    report = progress.Cancellable()
+    report.cancel()
+    task = registration.Register(base.Tools(
+        world.config, world.cluster, world.glance, report, is_resumed=True))
+    task.pre_execute()
+    assert task.execute(image_id, world.ceph.fsid, 'images') == url
+    assert world.server.calls.count('register_location') == 1
+
+
 # -- what is in a record ------------------------------------------------------
 
 @pytest.mark.parametrize('error', [
