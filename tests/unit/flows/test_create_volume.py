@@ -265,6 +265,7 @@ def test_what_has_the_name_already_is_left_alone_by_who_goes_on_undoing(
     noted = failing.calls.index('write_record', refused)
     for number in range(noted + 1, len(failing.calls)):
         job = begin()
+        before = job.world.state()
         with pytest.raises(Killed):
             job.live(dies_at=number)
         with pytest.raises(exception.ImageExists):
@@ -273,25 +274,33 @@ def test_what_has_the_name_already_is_left_alone_by_who_goes_on_undoing(
 
 
 @every_case
-def test_what_another_job_has_made_meanwhile_is_left_alone(case: Case
-                                                           ) -> None:
-    """Also by who goes on, and by who undoes."""
-    method = 'create' if case.way in (Way.BLANK, Way.COPY) else 'clone'
-    for report in (progress.Silent(), _cancelled()):
-        job = case.begin()
-        before = _seen(job.world)
-        with pytest.raises(Killed):
-            job.live(dies_at=_calls(case).index(method))
-        job.world.volumes.create(NEW, case.volume.size_bytes or MIB)
+@pytest.mark.parametrize('is_marked', [False, True])
+@pytest.mark.parametrize('is_cancelled', [False, True])
+def test_what_was_made_meanwhile_by_others_is_left_alone(
+        case: Case, is_marked: bool, is_cancelled: bool) -> None:
+    """One that has no mark is the job's only where it is such as that
+    makes."""
+    method = 'clone' if case.way is Way.CLONE else 'create'
+    job = case.begin()
+    before = _seen(job.world)
+    with pytest.raises(Killed):
+        job.live(dies_at=_calls(case).index(method))
+    size_bytes = case.volume.size_bytes or MIB
+    job.world.volumes.create(NEW, size_bytes + MIB * (not is_marked))
+    [theirs] = [disk for disk in job.world.ceph.disks.values()
+                if disk.name == NEW]
+    if is_marked:
         with job.world.volumes.open(NEW) as image:
             lineage.adopt(image, kind=lineage.VOLUME, origin='blank',
                           job='another')
-        [disk] = [disk for disk in job.world.ceph.disks.values()
-                  if disk.name == NEW]
-        with pytest.raises((exception.ImageExists, exception.Cancelled)):
-            job.live(report=report)
-        del job.world.ceph.disks[disk.id]  # it was there
-        assert _seen(job.world) == before
+    if is_cancelled:
+        with pytest.raises(exception.Cancelled):
+            job.live(report=_cancelled())
+    else:
+        with pytest.raises(exception.ImageExists):
+            job.live()
+    del job.world.ceph.disks[theirs.id]  # it was there
+    assert _seen(job.world) == before
 
 
 def _calls(case: Case) -> list[str]:
