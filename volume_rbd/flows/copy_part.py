@@ -31,15 +31,14 @@ class CopyPart(making.Making):
             lambda: pool.create(
                 volume_name, size_bytes,
                 object_size_bytes=tools.config.object_size_bytes))
+        source = model.SnapSpec(pool.name, source_volume, source_snapshot)
         with opened(pool, source_volume, source_snapshot) as (part, origin):
-            making.check_not_smaller(size_bytes, part)
+            making.check_not_smaller(size_bytes, source, part.size_bytes)
             start = self._prepare(job, target, origin)
             with copies.filling(target, start, self.or_undo(
                     lambda: pool.remove(volume_name))) as volume:
-                checkpoints = copies.begin(
-                    volume, target.kind, job, model.SnapSpec(
-                        pool.name, source_volume, source_snapshot),
-                    origin, start)
+                checkpoints = copies.begin(volume, target.kind, job, source,
+                                           origin, start)
                 written = tools.copier.fill(
                     part, volume, report=tools.report, start=start,
                     checkpoints=checkpoints,

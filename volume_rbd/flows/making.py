@@ -57,13 +57,14 @@ def remove_unfinished(pool: Pool, name: str) -> bool:
     return True
 
 
-def check_not_smaller(size_bytes: int, source: Image) -> None:
+def check_not_smaller(size_bytes: int, source: object, source_bytes: int
+                      ) -> None:
     """:raises InvalidSize: a volume of *size_bytes* has no room for it."""
-    if size_bytes < source.size_bytes:
+    if size_bytes < source_bytes:
         raise exception.InvalidSize(
             f'A volume of {model.gib_for(size_bytes)} GiB is smaller '
-            f'than its source {source.spec}, which has '
-            f'{model.gib_for(source.size_bytes)} GiB.',
+            f'than its source {source}, which has '
+            f'{model.gib_for(source_bytes)} GiB.',
             remedy='Ask for that size or more.')
 
 
@@ -125,8 +126,9 @@ def made_by(tools: Tools, job: str, fits: Test, result: object = None
             ) -> Test:
     """Whether *job* has made it.
 
-    One without a mark was made a moment before a process was killed: the name
-    was free when the job began, and no other job may have it.
+    One without a mark was made a moment before a process was killed, or lost
+    the cluster's answer: the name was free when the job began, and no other
+    job may have it. Without a job nobody knows that.
 
     :param fits: of one without a mark of its own.
     :param result: what a revert is handed.
@@ -135,8 +137,21 @@ def made_by(tools: Tools, job: str, fits: Test, result: object = None
         mark = lineage.get_lineage(image)
         if mark is not None:
             return mark.job == job
-        return tools.is_resumed and not _was_taken(result) and fits(image)
+        is_job = tools.is_resumed or tools.lease is not None
+        return is_job and not _was_taken(result) and fits(image)
     return is_ours
+
+
+def check_made_by(job: str, volume: Image) -> None:
+    """Between two steps nobody has it open.
+
+    :raises Conflict: somebody has made another one of its name meanwhile.
+    """
+    mark = lineage.get_lineage(volume)
+    if mark is None or mark.job != job:
+        raise exception.Conflict(
+            f'Volume {volume.spec.name!r} was made anew by another operation.',
+            remedy='Give a name to one volume only.')
 
 
 def _was_taken(result: object) -> bool:

@@ -303,27 +303,60 @@ def test_what_was_made_meanwhile_by_others_is_left_alone(
     assert _seen(job.world) == before
 
 
+def test_who_flattens_sees_that_the_name_went_to_another() -> None:
+    """Between two steps nobody has the volume open, and without a job nobody
+    else knows that it is being made."""
+    job = CASES[4].begin()
+    world = job.world
+
+    def exchange() -> None:
+        world.volumes.remove(NEW)
+        world.volumes.create(NEW, 2 * MIB)
+        with world.volumes.open(NEW) as image:
+            lineage.adopt(image, kind=lineage.VOLUME, origin='blank',
+                          job='another', state=lineage.PENDING)
+
+    with pytest.raises(exception.Conflict):
+        job.live(report=OnStep({'flattening the volume': exchange}))
+    mark = world.mark('volumes', NEW)
+    assert mark is not None
+    assert (mark.job, mark.state) == ('another', lineage.PENDING)
+
+
 def _calls(case: Case) -> list[str]:
     whole = case.begin()
     whole.live()
     return whole.calls
 
 
+class _Lease:
+    is_lost = False
+
+    def check(self) -> None:
+        """It is ours."""
+
+
 @pytest.mark.parametrize('case', [CASES[0], CASES[2], CASES[-1]],
                          ids=lambda case: case.name)
-def test_whoever_could_not_look_removes_nothing(case: Case) -> None:
-    """A volume of another driver has no mark, and may be just as large."""
+@pytest.mark.parametrize('has_job', [False, True])
+def test_whoever_got_no_answer_removes_what_he_knows_to_be_his(
+        case: Case, has_job: bool) -> None:
+    """A volume of another driver has no mark, and may be just as large. But
+    where the name was free when a job began it is that job's."""
     method = 'clone' if case.way is Way.CLONE else 'create'
-    world = case.begin().world
+    job = case.begin()
+    world = job.world
+    before = world.state()
     if case.way is Way.CLONE:
         world.volumes.clone(model.SnapSpec('volumes', VOLUME, 's'), NEW)
     else:
         world.volumes.create(NEW, case.volume.size_bytes or MIB)
-    before = world.state()
+    with_theirs = world.state()
     world.ceph.fail_next(method, exception.OperationTimeout('no answer'))
+    job.lease = _Lease() if has_job else None
     with pytest.raises(exception.OperationTimeout):
-        Job(world, create_volume.get_flow, case.arguments()).live()
-    assert world.state() == before
+        job.live()
+    assert world.state() == (before if has_job else with_theirs)
 
 
 def test_what_is_unfinished_and_open_is_somebodys() -> None:
@@ -365,8 +398,9 @@ def test_a_source_that_grew_meanwhile(volume: model.VolumeSpec) -> None:
         job.live()
         assert len(job.world.read('volumes', NEW)) == 2 * MIB
         return
-    with pytest.raises(exception.InvalidSize):
+    with pytest.raises(exception.InvalidSize) as caught:
         job.live()
+    assert f'source volumes/{VOLUME}@' in caught.value.message
     assert job.world.state() == before
 
 
