@@ -89,7 +89,7 @@ class StageFile(Task):
     def _drop(self, job: str, volume_name: str, result: object = None
               ) -> None:
         owning.drop(self.tools.pool, staging.stage_name(volume_name),
-                    owning.made_by(job, owning.is_any, result))
+                    owning.made_by(self.tools, job, owning.is_any, result))
 
 
 def _looked_at(chunks: Iterable[bytes], look: Any) -> Iterator[bytes]:

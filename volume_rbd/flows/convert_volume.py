@@ -71,7 +71,7 @@ class ConvertVolume(Task):
     def _drop(self, job: str, image_id: str, result: object = None) -> None:
         owning.drop(
             self.tools.pool, staging.stage_name(image_id),
-            owning.made_by(job, owning.is_any, result),
+            owning.made_by(self.tools, job, owning.is_any, result),
             staging.drop_held if self.tools.is_resumed else staging.drop)
 
 

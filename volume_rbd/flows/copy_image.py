@@ -40,7 +40,7 @@ class CopyImage(Task):
                 object_size_bytes=tools.config.object_size_bytes))
         if tools.is_resumed:
             copies.drop_unfit(target, owning.made_by(
-                job, owning.is_blank(size_bytes)))
+                self.tools, job, owning.is_blank(size_bytes)))
         with _opened(tools, parent) as (snapshot, origin):
             check_fits(image_id, snapshot, size_bytes)
             with copies.saying_not_this_way():
@@ -67,7 +67,7 @@ class CopyImage(Task):
     def revert(self, job: str, volume_name: str, size_bytes: int,
                result: object, **kwargs: Any) -> None:
         owning.drop(self.tools.pool, volume_name, owning.made_by(
-            job, owning.is_blank(size_bytes), result))
+            self.tools, job, owning.is_blank(size_bytes), result))
 
 
 class CopyOver(Task):

@@ -31,15 +31,14 @@ class CopyPart(making.Making):
             lambda: pool.create(
                 volume_name, size_bytes,
                 object_size_bytes=tools.config.object_size_bytes))
+        source = model.SnapSpec(pool.name, source_volume, source_snapshot)
         with opened(pool, source_volume, source_snapshot) as (part, origin):
-            making.check_not_smaller(size_bytes, part)
+            making.check_not_smaller(size_bytes, source, part.size_bytes)
             start = self._prepare(job, target, origin)
             with copies.filling(target, start, self.or_undo(
                     lambda: pool.remove(volume_name))) as volume:
-                checkpoints = copies.begin(
-                    volume, target.kind, job, model.SnapSpec(
-                        pool.name, source_volume, source_snapshot),
-                    origin, start)
+                checkpoints = copies.begin(volume, target.kind, job, source,
+                                           origin, start)
                 written = tools.copier.fill(
                     part, volume, report=tools.report, start=start,
                     checkpoints=checkpoints,
@@ -53,7 +52,7 @@ class CopyPart(making.Making):
         """:returns: where to begin."""
         pool, name = target.pool, target.name
         if self.tools.is_resumed:
-            is_ours = owning.made_by(job, owning.is_blank(
+            is_ours = owning.made_by(self.tools, job, owning.is_blank(
                 target.size_bytes))
             owning.drop(pool, name, lambda image: is_ours(image)
                         and checkpoint.find(image, target.kind) is None)
@@ -69,7 +68,7 @@ class CopyPart(making.Making):
     def revert(self, job: str, volume_name: str, size_bytes: int,
                result: object, **kwargs: Any) -> None:
         owning.drop(self.tools.pool, volume_name, owning.made_by(
-            job, owning.is_blank(size_bytes), result))
+            self.tools, job, owning.is_blank(size_bytes), result))
 
 
 @contextlib.contextmanager

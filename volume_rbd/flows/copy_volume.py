@@ -51,7 +51,7 @@ class CopyVolume(Task):
             target = _target(pool, image_id, snapshot)
             if tools.is_resumed:
                 copies.drop_unfit(target, owning.made_by(
-                    job, owning.is_blank()), reaping.reap)
+                    self.tools, job, owning.is_blank()), reaping.reap)
             start = self._prepare(target, origin)
             with copies.filling(target, start, self.or_undo(
                     lambda: reaping.reap(pool, image_id))) as made:
@@ -78,7 +78,7 @@ class CopyVolume(Task):
     def revert(self, job: str, image_id: str, store_pool: str,
                result: object, **kwargs: Any) -> None:
         reaping.undo(self.tools, image_id, store_pool, owning.made_by(
-            job, owning.is_blank(), result))
+            self.tools, job, owning.is_blank(), result))
 
 
 class PublishCopy(registration.PublishSnapshot):

@@ -135,7 +135,7 @@ class CloneImage(Task):
               result: object = None) -> None:
         is_clone = owning.is_clone_of(model.SnapSpec(*source))
         owning.drop(self.tools.pool, volume_name,
-                    owning.made_by(job, is_clone, result))
+                    owning.made_by(self.tools, job, is_clone, result))
 
 
 class CreateBlank(Task):
@@ -166,7 +166,7 @@ class CreateBlank(Task):
     def _drop(self, job: str, volume_name: str, size_bytes: int,
               result: object = None) -> None:
         owning.drop(self.tools.pool, volume_name, owning.made_by(
-            job, owning.is_blank(size_bytes), result))
+            self.tools, job, owning.is_blank(size_bytes), result))
 
 
 class ClearVolume(Task):

@@ -129,13 +129,13 @@ class MakeBlank(making.Making):
     def revert(self, job: str, volume_name: str, size_bytes: int,
                result: object, **kwargs: Any) -> None:
         owning.drop(self.tools.pool, volume_name, owning.made_by(
-            job, owning.is_blank(size_bytes), result))
+            self.tools, job, owning.is_blank(size_bytes), result))
 
 
 class CloneSnapshot(making.Making):
     """Clone the source's snapshot, make the clone ours, grow it."""
 
-    title = 'cloning the snapshot'
+    title = 'cloning the volume'
 
     def execute(self, job: str, volume_name: str, size_bytes: int,
                 is_size_fixed: bool, source_volume: str,
@@ -147,7 +147,8 @@ class CloneSnapshot(making.Making):
                        owning.is_clone_of(source), settings) as volume:
             if is_size_fixed:
                 # The source may have grown since it was looked at.
-                making.check_not_smaller(size_bytes, volume)
+                making.check_not_smaller(size_bytes, source,
+                                         volume.size_bytes)
                 if volume.size_bytes < size_bytes:
                     volume.resize(size_bytes)
 
@@ -156,7 +157,7 @@ class CloneSnapshot(making.Making):
                ) -> None:
         source = self._source(volume_name, source_volume, source_snapshot)
         owning.drop(self.tools.pool, volume_name, owning.made_by(
-            job, owning.is_clone_of(source), result))
+            self.tools, job, owning.is_clone_of(source), result))
 
     def _source(self, volume_name: str, source_volume: str,
                 source_snapshot: str | None) -> model.SnapSpec:
@@ -169,13 +170,14 @@ class FlattenVolume(Task):
 
     title = 'flattening the volume'
 
-    def execute(self, volume_name: str, settings: Mapping[str, Any] | None
-                ) -> None:
+    def execute(self, job: str, volume_name: str,
+                settings: Mapping[str, Any] | None) -> None:
         def on_progress(done: int, total: int) -> None:
             self.tools.report.check()
 
         with self.tools.flattener.slot(), \
                 self.tools.pool.open(volume_name) as volume:
+            making.check_made_by(job, volume)
             volume.flatten(on_progress)
             making.finish(volume, settings, self.tools.report)
 

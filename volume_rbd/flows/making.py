@@ -63,13 +63,14 @@ def remove_unfinished(pool: Pool, name: str) -> bool:
     return True
 
 
-def check_not_smaller(size_bytes: int, source: Image) -> None:
+def check_not_smaller(size_bytes: int, source: object, source_bytes: int
+                      ) -> None:
     """:raises InvalidSize: a volume of *size_bytes* has no room for it."""
-    if size_bytes < source.size_bytes:
+    if size_bytes < source_bytes:
         raise exception.InvalidSize(
             f'A volume of {model.gib_for(size_bytes)} GiB is smaller '
-            f'than its source {source.spec}, which has '
-            f'{model.gib_for(source.size_bytes)} GiB.',
+            f'than its source {source}, which has '
+            f'{model.gib_for(source_bytes)} GiB.',
             remedy='Ask for that size or more.')
 
 
@@ -110,7 +111,8 @@ class Making(Task):
         """
         pool = self.tools.pool
         if self.tools.is_resumed:
-            owning.drop(pool, volume_name, owning.made_by(job, fits))
+            owning.drop(pool, volume_name,
+                        owning.made_by(self.tools, job, fits))
         make(pool, volume_name, create)
         with self.or_undo(lambda: pool.remove(volume_name)), \
                 pool.open(volume_name) as volume:
@@ -123,3 +125,15 @@ class Making(Task):
                        settings: Mapping[str, Any] | None) -> None:
         if self.is_last:
             finish(volume, settings, self.tools.report)
+
+
+def check_made_by(job: str, volume: Image) -> None:
+    """Between two steps nobody has it open.
+
+    :raises Conflict: somebody has made another one of its name meanwhile.
+    """
+    mark = lineage.get_lineage(volume)
+    if mark is None or mark.job != job:
+        raise exception.Conflict(
+            f'Volume {volume.spec.name!r} was made anew by another operation.',
+            remedy='Give a name to one volume only.')

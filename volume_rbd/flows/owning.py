@@ -17,13 +17,17 @@ from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph.interface import Image, Pool
 from volume_rbd.flows import staging, strategies
+from volume_rbd.flows.base import Tools
 
 #: Says something of an open rbd_image.
 Test = Callable[[Image], bool]
 
 
-def made_by(job: str, fits: Test, result: object = None) -> Test:
-    """Whether *job* has made it.
+def made_by(tools: Tools, job: str, fits: Test, result: object = None
+            ) -> Test:
+    """Whether *job* has made it. One without a mark only a process can know
+    to be the job's that has the job, with its claims: nobody else of ours
+    gives that name meanwhile.
 
     :param fits: of one without a mark of its own.
     :param result: what a revert is handed. Where ``execute`` had met
@@ -33,7 +37,8 @@ def made_by(job: str, fits: Test, result: object = None) -> Test:
         mark = lineage.get_lineage(image)
         if mark is not None:
             return mark.job == job
-        return not was_taken(result) and fits(image)
+        has_job = tools.is_resumed or tools.lease is not None
+        return has_job and not was_taken(result) and fits(image)
     return is_ours
 
 

@@ -114,7 +114,6 @@ class Jobs:
             what; the job is tried again then.
         """
         if not self._are_kept:
-            check()
             flow = registry.get(operation).get_flow(tools, arguments)
             return engine.run(flow, arguments, job=arguments['job'])
         # Who only handles volumes has no Glance.

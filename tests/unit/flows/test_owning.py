@@ -26,8 +26,12 @@ def _mark(world: World, job: str) -> None:
         lineage.adopt(image, kind=lineage.VOLUME, origin='blank', job=job)
 
 
-def _drop(world: World, fits: owning.Test, result: object = None) -> bool:
-    owning.drop(world.volumes, NEW, owning.made_by('ours', fits, result))
+def _drop(world: World, fits: owning.Test, result: object = None, *,
+          has_job: bool = True) -> bool:
+    tools = base.Tools(world.config, world.cluster, world.glance,
+                       progress.Silent(), is_resumed=has_job)
+    owning.drop(world.volumes, NEW, owning.made_by(tools, 'ours', fits,
+                                                   result))
     return not world.volumes.has_image(NEW)
 
 
@@ -56,6 +60,11 @@ def test_what_bears_no_mark_has_to_fit(world: World) -> None:
     with world.volumes.open(NEW):
         assert not _drop(world, owning.is_blank(MIB)), 'it is open'
     assert _drop(world, owning.is_blank(MIB))
+
+
+def test_without_a_job_nobody_knows_that_it_was_free(world: World) -> None:
+    world.volumes.create(NEW, MIB)
+    assert not _drop(world, owning.is_blank(MIB), has_job=False)
 
 
 def test_a_clone_has_to_be_one_of_the_same_snapshot(world: World) -> None:
