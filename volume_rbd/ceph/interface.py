@@ -231,6 +231,12 @@ class Image(Protocol):
     def find_snapshot(self, name: str) -> SnapshotInfo | None:
         """By name, user snapshots only."""
 
+    def snapshot_time(self, snapshot_id: int) -> float:
+        """When it was taken, seconds since the epoch, by the cluster's
+        clock. Also of one in the trash namespace.
+
+        :raises SnapshotNotFound:"""
+
     def create_snapshot(self, name: str) -> None: ...
 
     def remove_snapshot(self, name: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Set
+from typing import Protocol
 
 from oslo_log import log as logging
 
@@ -28,14 +29,27 @@ LOG = logging.getLogger(__name__)
 _PREFIXES = tuple(f'{debris.OWN_PREFIX}{kind}-'
                   for kind in ('stage', 'migrate', 'making', 'base'))
 # Between download and conversion nobody has a stage open, for moments.
-_APART_S = 20.0
+APART_S = 20.0
+
+
+class Jobs(Protocol):
+    def is_job_over(self, mark: lineage.Lineage | None) -> bool:
+        """Whether nobody goes on with the job that made it."""
+
+
+class NoJobs:
+    """None leaves a record: none is taken up."""
+
+    def is_job_over(self, mark: lineage.Lineage | None) -> bool:
+        return True
 
 
 class Sweeper:
     """:param pool: of the volumes of one backend."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, jobs: Jobs | None = None) -> None:
         self._pool = pool
+        self._jobs = jobs or NoJobs()
         self._seen: dict[str, float] = {}
 
     def sweep(self) -> list[str]:
@@ -48,15 +62,15 @@ class Sweeper:
         here = self._pool.images()
         names = {summary.name for summary in here}
         for summary in here:
-            if not summary.name.startswith(_PREFIXES):
+            if not is_temporary(summary.name):
                 continue
             try:
                 # For reading: nobody is to meet a watch of ours.
                 with self._pool.open(summary.name, read_only=True) as image:
-                    if not _is_left(image, names):
+                    if not is_left(image, names, self._jobs):
                         continue
                 seen[summary.id] = self._seen.get(summary.id, now)
-                if now - seen[summary.id] < _APART_S:
+                if now - seen[summary.id] < APART_S:
                     continue
                 with self._pool.open_by_id(summary.id) as image:
                     debris.drop_snapshots(image)
@@ -73,9 +87,19 @@ class Sweeper:
         return gone
 
 
-def _is_left(image: Image, names: Set[str]) -> bool:
-    """:param names: of all that is in the pool."""
+def is_temporary(name: str) -> bool:
+    """Whether an rbd_image is called as what may be swept."""
+    return name.startswith(_PREFIXES)
+
+
+def is_left(image: Image, names: Set[str], jobs: Jobs) -> bool:
+    """Whether nobody is at work with it now.
+
+    :param names: of all that is in the pool.
+    """
     mark = lineage.get_lineage(image)
+    if not jobs.is_job_over(mark):
+        return False
     if image.spec.name.startswith(base.PREFIX):
         image_id = image.spec.name.removeprefix(base.PREFIX)
         return (base.making_name(image_id) not in names

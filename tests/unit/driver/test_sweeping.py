@@ -15,7 +15,7 @@ MIGRATED = f'volume_rbd.migrate-{VOLUME}'
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(sweeping, '_APART_S', 0.0)
+    monkeypatch.setattr(sweeping, 'APART_S', 0.0)
     made = World()
     made.make_volume()
     return made
@@ -40,11 +40,11 @@ def test_what_nobody_has_open_goes(world: World, name: str) -> None:
 def test_not_at_the_first_look(world: World, monkeypatch: pytest.MonkeyPatch
                                ) -> None:
     """Its owner may let go of it for a moment."""
-    monkeypatch.setattr(sweeping, '_APART_S', 0.01)
+    monkeypatch.setattr(sweeping, 'APART_S', 0.01)
     _leave(world, STAGE)
     sweeper = sweeping.Sweeper(world.volumes)
     assert sweeper.sweep() == []
-    monkeypatch.setattr(sweeping, '_APART_S', 0.0)
+    monkeypatch.setattr(sweeping, 'APART_S', 0.0)
     assert sweeper.sweep() == [STAGE]
 
 

@@ -41,7 +41,7 @@ def world() -> World:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bases, '_APART_S', 0.01)
     monkeypatch.setattr(bases, '_PAUSE_S', 0.01)
-    monkeypatch.setattr(sweeping, '_APART_S', 0.0)
+    monkeypatch.setattr(sweeping, 'APART_S', 0.0)
 
 
 def image_of(world: World, store_id: str | None = None, file: bytes = FILE,
