@@ -48,6 +48,7 @@ class FakeCeph:
         self.caps = {user: dict(caps) for user, caps in DEFAULT_CAPS.items()}
         self.monitors = ['127.0.0.1:6789']
         self.is_reachable = True
+        self.health = interface.Health('HEALTH_OK')
         self.clone_format = 2
         self.disks: dict[str, Disk] = {}
         self.blocklist: set[str] = set()
@@ -175,6 +176,10 @@ class FakeCluster:
     def pools(self) -> list[str]:
         self.begin('pools')
         return list(self.server.pools)
+
+    def health(self) -> interface.Health:
+        self.begin('health')
+        return self.server.health
 
     def monitors(self) -> list[str]:
         self.begin('monitors')

@@ -27,7 +27,7 @@ import tenacity
 
 from volume_rbd import exception
 from volume_rbd.ceph import bindings, errors, mon, native
-from volume_rbd.ceph.interface import Cluster
+from volume_rbd.ceph.interface import Cluster, Health
 from volume_rbd.ceph.pool import RBDPool
 from volume_rbd.ceph.records import RadosRecords
 from volume_rbd.ceph.session import Session
@@ -120,6 +120,10 @@ class RadosCluster:
         with self.session() as session, session.translating(
                 'list the pools of', str(self)):
             return list(session.handle.list_pools())
+
+    def health(self) -> Health:
+        with self.session() as session:
+            return mon.health(session)
 
     def monitors(self) -> list[str]:
         with self.session() as session, session.translating(

@@ -143,6 +143,21 @@ class PoolUsage:
 
 
 @dataclasses.dataclass(frozen=True)
+class Health:
+    """What the monitors say of the cluster.
+
+    :param status: HEALTH_OK, HEALTH_WARN or HEALTH_ERR.
+    :param checks: what is not well, by Ceph's names (``SLOW_OPS``); what the
+        operator has muted is left out.
+    :param errors: those of them that make it HEALTH_ERR.
+    """
+
+    status: str
+    checks: frozenset[str] = frozenset()
+    errors: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
 class ImageSummary:
     name: str
     id: str
@@ -502,6 +517,8 @@ class Cluster(Protocol):
         """The small records in a RADOS namespace of *pool*."""
 
     def pools(self) -> list[str]: ...
+
+    def health(self) -> Health: ...
 
     def monitors(self) -> list[str]:
         """host:port of every monitor, IPv6 in brackets; the v1 port where it

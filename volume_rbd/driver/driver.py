@@ -14,6 +14,7 @@ from volume_rbd.ceph.interface import Cluster
 from volume_rbd.copying import qemu_img
 from volume_rbd.copying.bandwidth import Bandwidth
 from volume_rbd.copying.copier import Copier
+from volume_rbd.driver import budget
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.bases import Bases
 from volume_rbd.driver.connection import Connections
@@ -55,10 +56,11 @@ class RBDDriver:
                         config.verify_copies)
         self.config = config
         self.cluster = cluster
+        self.budget = budget.make(config, cluster)
         self.flattener = Flattener(cluster, config.pool,
-                                   config.concurrent_flattens)
+                                   config.concurrent_flattens, self.budget)
         self.reclaimer = Reclaimer(config, cluster, open_glance,
-                                   self.flattener)
+                                   self.flattener, self.budget)
         self.flattener.freed = self.reclaimer.release
         self.stats = Stats(config, cluster)
         self.connections = Connections(config, cluster)
@@ -100,8 +102,10 @@ class RBDDriver:
         return self.cluster.fsid
 
     def close(self, *, wait: bool = True) -> None:
-        """:param wait: for the work in the background; else what runs is
-            stopped within seconds, and found again by the next process."""
+        """:param wait: for the work in the background, as far as its hours
+            and the cluster let it go on; else what runs is stopped within
+            seconds. What is left is found again by the next process."""
+        self.budget.leave_rest()
         self.flattener.close(wait=wait)
         self.reclaimer.close(wait=wait)
 

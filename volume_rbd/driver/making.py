@@ -104,7 +104,7 @@ class Maker:
         def on_progress(done: int, total: int) -> None:
             report.check()
 
-        with self._flattener.slot():
+        with self._flattener.slot(report.check):
             image.flatten(on_progress)
 
     def copy_group_part(self, volume: model.VolumeSpec, source: str,

@@ -36,7 +36,7 @@ def _reclaimer(world: World, *, open_jobs: tuple[str, ...] = (),
                claims: tuple[str, ...] = ()) -> Reclaimer:
     with world.driver() as driver:
         return Reclaimer(world.config, world.cluster, lambda: world.glance,
-                         driver.flattener,
+                         driver.flattener, driver.budget,
                          is_job_open=lambda job: job in open_jobs,
                          is_claimed=lambda what: what in claims)
 

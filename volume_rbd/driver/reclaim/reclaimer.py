@@ -13,8 +13,9 @@ from oslo_log import log as logging
 
 from volume_rbd import exception, opts
 from volume_rbd.ceph.interface import Cluster, Image, ParentInfo, Pool
-from volume_rbd.driver import sweeping
-from volume_rbd.driver.background import Flattener, OnProgress, Worker
+from volume_rbd.driver import budget, sweeping
+from volume_rbd.driver.background import Flattener, Worker
+from volume_rbd.driver.budget import OnProgress
 from volume_rbd.driver.reclaim import bases
 from volume_rbd.driver.reclaim.bases import Base
 from volume_rbd.driver.reclaim.finder import Finder
@@ -56,6 +57,7 @@ class Deletion:
 class Reclaimer:
     """Removes volumes, and what their removal sets free.
 
+    :param spent: the budget that says when data in the trash may go.
     :param is_job_open: whether the job of an id may still go on: it owns
         what bears its id.
     :param is_claimed: whether a job has claimed ``volume.NAME`` or
@@ -64,7 +66,8 @@ class Reclaimer:
     """
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
-                 open_glance: Callable[[], Glance], flattener: Flattener, *,
+                 open_glance: Callable[[], Glance], flattener: Flattener,
+                 spent: budget.Budget, *,
                  is_job_open: IsJobOpen = nothing_is_open,
                  is_claimed: IsClaimed = nothing_is_open) -> None:
         self._config = config
@@ -75,6 +78,7 @@ class Reclaimer:
                              self._remover)
         self._sweeper = sweeping.Sweeper(self._pool, proofs)
         self._flattener = flattener
+        self._budget = spent
         self._worker = Worker(_PURGES_AT_ONCE, 'purge')
         self._kept_until: dict[str, float] = {}
         self._bases_due_at = 0.0
@@ -108,14 +112,17 @@ class Reclaimer:
 
         :returns: whether it is gone; False where it may not go yet.
         """
-        future = self._submit(self._pool, image_id)
-        concurrent.futures.wait([future])
+        with self._budget.hurry():
+            future = self._submit(self._pool, image_id)
+            concurrent.futures.wait([future])
         return not future.cancelled() and bool(future.result())
 
     def _try_to_purge(self, pool: Pool, image_id: str, progress: OnProgress
                       ) -> bool:
         try:
-            return self._remover.purge(pool, image_id, progress)
+            return self._budget.run(
+                budget.PURGE, lambda on_progress: self._remover.purge(
+                    pool, image_id, on_progress), check=progress)
         except exception.ImageNotFound:
             return True
         except exception.Cancelled:
@@ -224,6 +231,8 @@ class Reclaimer:
                    if entry.deferred_until <= time.time()
                    and entry.id not in self._kept_until
                    and not self._worker.is_running(entry.id)]
+        if not waiting or self._budget.is_held_back(budget.PURGE):
+            return
         for entry in waiting[:_OPENED_AT_ONCE]:
             found = self.finder.trash.look_at(self._pool, entry)
             self._kept_until[entry.id] = now + (
@@ -232,12 +241,14 @@ class Reclaimer:
                 yield found
 
     def wait(self) -> None:
-        """Until what is being removed is gone."""
-        self._worker.wait()
+        """Until what is being removed is gone, whatever the hour."""
+        with self._budget.hurry():
+            self._worker.wait()
 
     def close(self, *, wait: bool = True) -> None:
-        """:param wait: for what is being removed; else it is stopped, and
-            :meth:`purge_due` of another process finds it."""
+        """:param wait: for what is being removed and is not held back; else
+            it is stopped. What is left :meth:`purge_due` of another process
+            finds."""
         self._worker.close(wait=wait)
 
 

@@ -14,7 +14,7 @@ from volume_rbd import exception
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph.interface import Cluster, Image, ParentInfo, Pool
 from volume_rbd.driver import debris
-from volume_rbd.driver.background import OnProgress
+from volume_rbd.driver.budget import OnProgress
 from volume_rbd.driver.reclaim.proofs import Proofs, find_due
 
 LOG = logging.getLogger(__name__)
