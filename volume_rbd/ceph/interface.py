@@ -496,6 +496,47 @@ class Records(Protocol):
         there is no record. To know for sure, take it."""
 
 
+@dataclasses.dataclass(frozen=True)
+class TaskInfo:
+    """Something that Ceph's manager is to do.
+
+    :param is_running: it is at work with it now; it does one after another.
+    :param progress: from 0 to 1.
+    :param problem: why it failed; the manager tries again by itself.
+    """
+
+    id: str
+    is_running: bool = False
+    progress: float = 0.0
+    problem: str = ''
+
+
+class Tasks(Protocol):
+    """What Ceph's manager does in the background, for whoever has the cap
+    ``mgr 'profile rbd'``. It goes on when this process has ended.
+
+    OperationTimeout where the manager does not answer within seconds,
+    CephPermissionDenied without the cap, NotSupported or InvalidInput where
+    it has no such module.
+    """
+
+    def flatten(self, pool: str, name: str) -> TaskInfo:
+        """The rbd_image that bears the name when its turn comes. One that
+        is to be flattened already: that task.
+
+        :raises ImageNotFound: also where it has no parent.
+        """
+
+    def remove_trashed(self, pool: str, image_id: str) -> TaskInfo:
+        """:raises ImageNotFound:"""
+
+    def find(self, task_id: str) -> TaskInfo | None:
+        """None once it is done, or given up, or cancelled."""
+
+    def cancel(self, task_id: str) -> None:
+        """What runs stops within a second or so. Idempotent."""
+
+
 class Cluster(Protocol):
     """One connection of one user to one cluster, shared by all threads."""
 
@@ -519,6 +560,8 @@ class Cluster(Protocol):
     def pools(self) -> list[str]: ...
 
     def health(self) -> Health: ...
+
+    def tasks(self) -> Tasks: ...
 
     def monitors(self) -> list[str]:
         """host:port of every monitor, IPv6 in brackets; the v1 port where it
