@@ -19,9 +19,10 @@ from typing import TypeVar
 from oslo_log import log as logging
 
 from volume_rbd import exception
-from volume_rbd.ceph.interface import Cluster, Image, ParentInfo
+from volume_rbd.ceph.interface import Cluster, ParentInfo, Pool
 from volume_rbd.driver import budget
 from volume_rbd.driver.budget import OnProgress
+from volume_rbd.driver.performing import Performer
 
 LOG = logging.getLogger(__name__)
 T = TypeVar('T')
@@ -98,14 +99,16 @@ class Flattener:
     :param pool: where it is written down what is to be flattened.
     :param workers: how many flattens run at once in the background.
     :param spent: the budget that says when.
+    :param performer: who does it.
     """
 
     def __init__(self, cluster: Cluster, pool: str, workers: int,
-                 spent: budget.Budget) -> None:
+                 spent: budget.Budget, performer: Performer) -> None:
         self._cluster = cluster
         self._pool = cluster.pool(pool)
         self._worker = Worker(workers, 'flatten')
         self._budget = spent
+        self._performer = performer
         self._has_looked = False
         #: Told what an rbd_image was cut loose from.
         self.freed: Callable[[ParentInfo | None], object] = lambda _: None
@@ -179,10 +182,11 @@ class Flattener:
                  ) -> None:
         try:
             progress(0, 1)
-            data_bytes = self._measure(pool, image_id)
-            parent = self._budget.run(
-                budget.FLATTEN, lambda on_progress: self._cut_loose(
-                    pool, image_id, on_progress),
+            place = self._cluster.pool(pool)
+            parent, data_bytes = self._look_at(place, image_id)
+            self._budget.run(
+                budget.FLATTEN, lambda on_progress: self._performer.flatten(
+                    place, image_id, on_progress),
                 check=progress, data_bytes=data_bytes)
             self.freed(parent)
         except exception.ImageNotFound:
@@ -202,21 +206,14 @@ class Flattener:
             LOG.warning('%s will be flattened once more: %s', image_id,
                         error)
 
-    def _cut_loose(self, pool: str, image_id: str, progress: OnProgress
-                   ) -> ParentInfo | None:
-        """:returns: from what."""
-        with self._cluster.pool(pool).open_by_id(image_id) as image:
-            parent = image.parent
-            image.flatten(progress)
-        return parent
-
-    def _measure(self, pool: str, image_id: str) -> int:
-        """What it is to move, about; 0 where nobody counts."""
-        if not self._budget.is_counting:
-            return 0
-        with self._cluster.pool(pool).open_by_id(
-                image_id, read_only=True) as image:
-            return _inherited_bytes(image)
+    def _look_at(self, pool: Pool, image_id: str
+                 ) -> tuple[ParentInfo | None, int]:
+        """:returns: its parent, and what is to be moved, about; 0 where
+            nobody counts."""
+        with pool.open_by_id(image_id, read_only=True) as image:
+            return image.parent, (sum(
+                extent.length for extent in image.extents() if extent.exists)
+                if self._budget.is_counting else 0)
 
     def wait(self) -> None:
         """Until nothing is left to do, whatever the hour."""
@@ -227,7 +224,3 @@ class Flattener:
         """:param wait: for what was submitted and is not held back; else
             what runs is stopped. What is left the next process finds."""
         self._worker.close(wait=wait)
-
-
-def _inherited_bytes(image: Image) -> int:
-    return sum(extent.length for extent in image.extents() if extent.exists)

@@ -24,6 +24,7 @@ from volume_rbd.driver.groups import Groups
 from volume_rbd.driver.images import Images
 from volume_rbd.driver.manage import Manage
 from volume_rbd.driver.migration import Migration
+from volume_rbd.driver.performing import Performer
 from volume_rbd.driver.qos import QoS
 from volume_rbd.driver.reclaim import Reclaimer
 from volume_rbd.driver.snapshots import Snapshots
@@ -57,10 +58,12 @@ class RBDDriver:
         self.config = config
         self.cluster = cluster
         self.budget = budget.make(config, cluster)
+        performer = Performer(config, cluster)
         self.flattener = Flattener(cluster, config.pool,
-                                   config.concurrent_flattens, self.budget)
+                                   config.concurrent_flattens, self.budget,
+                                   performer)
         self.reclaimer = Reclaimer(config, cluster, open_glance,
-                                   self.flattener, self.budget)
+                                   self.flattener, self.budget, performer)
         self.flattener.freed = self.reclaimer.release
         self.stats = Stats(config, cluster)
         self.connections = Connections(config, cluster)

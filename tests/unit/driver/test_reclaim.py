@@ -17,6 +17,7 @@ from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph.interface import Pool
 from volume_rbd.driver import sweeping
+from volume_rbd.driver.performing import Performer
 from volume_rbd.driver.reclaim import Reclaimable, Reclaimer
 
 JOB = 'job-1'
@@ -37,6 +38,7 @@ def _reclaimer(world: World, *, open_jobs: tuple[str, ...] = (),
     with world.driver() as driver:
         return Reclaimer(world.config, world.cluster, lambda: world.glance,
                          driver.flattener, driver.budget,
+                         Performer(world.config, world.cluster),
                          is_job_open=lambda job: job in open_jobs,
                          is_claimed=lambda what: what in claims)
 

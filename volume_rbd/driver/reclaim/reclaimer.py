@@ -16,6 +16,7 @@ from volume_rbd.ceph.interface import Cluster, Image, ParentInfo, Pool
 from volume_rbd.driver import budget, sweeping
 from volume_rbd.driver.background import Flattener, Worker
 from volume_rbd.driver.budget import OnProgress
+from volume_rbd.driver.performing import Performer
 from volume_rbd.driver.reclaim import bases
 from volume_rbd.driver.reclaim.bases import Base
 from volume_rbd.driver.reclaim.finder import Finder
@@ -58,6 +59,7 @@ class Reclaimer:
     """Removes volumes, and what their removal sets free.
 
     :param spent: the budget that says when data in the trash may go.
+    :param performer: who removes it.
     :param is_job_open: whether the job of an id may still go on: it owns
         what bears its id.
     :param is_claimed: whether a job has claimed ``volume.NAME`` or
@@ -67,13 +69,14 @@ class Reclaimer:
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
                  open_glance: Callable[[], Glance], flattener: Flattener,
-                 spent: budget.Budget, *,
+                 spent: budget.Budget, performer: Performer, *,
                  is_job_open: IsJobOpen = nothing_is_open,
                  is_claimed: IsClaimed = nothing_is_open) -> None:
         self._config = config
         self._pool = cluster.pool(config.pool)
         proofs = Proofs(config, open_glance, is_job_open, is_claimed)
-        self._remover = Remover(cluster, self._pool, proofs)
+        self._remover = Remover(cluster, self._pool, proofs,
+                                performer.remove_trashed)
         self.finder = Finder(config, cluster, open_glance, proofs,
                              self._remover)
         self._sweeper = sweeping.Sweeper(self._pool, proofs)

@@ -38,16 +38,11 @@ def _anything(_: Image) -> None:
     """No objection."""
 
 
-def _remove_data(pool: Pool, image_id: str, progress: OnProgress | None
-                 ) -> None:
-    pool.trash_remove(image_id, on_progress=progress)
-
-
 class Remover:
     """:param pool: of the volumes; what was begun is written down there."""
 
     def __init__(self, cluster: Cluster, pool: Pool, proofs: Proofs,
-                 remove_data: RemoveData = _remove_data) -> None:
+                 remove_data: RemoveData) -> None:
         self._cluster = cluster
         self._pool = pool
         self._proofs = proofs
