@@ -78,7 +78,7 @@ def test_the_command_ends_outside_of_the_hours_and_leaves_the_rest(
     hour = (time.localtime().tm_hour + 2) % 24
     volume = house.volume(DATA)
     done = house.run('delete', volume, overrides={
-        'optimized': {'background_hours': f'{hour:02}:00-{hour:02}:01'}})
+        'ceph': {'background_hours': f'{hour:02}:00-{hour:02}:01'}})
     assert done.returncode == 0, done.stderr
     assert [entry['name'] for entry in house.cluster.trash('volumes')] == [
         volume]
@@ -88,7 +88,7 @@ def test_the_command_ends_outside_of_the_hours_and_leaves_the_rest(
 
 def test_hours_that_are_none_are_refused(house: House) -> None:
     done = house.run('list', overrides={
-        'optimized': {'background_hours': '25:00-06:00'}})
+        'ceph': {'background_hours': '25:00-06:00'}})
     assert done.returncode != 0
     assert 'HH:MM-HH:MM' in done.stderr
 

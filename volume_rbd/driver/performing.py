@@ -78,8 +78,14 @@ class Performer:
         tasks = self._cluster.tasks()
         try:
             _Watch(tasks, add(tasks), progress).wait()
-        except (exception.Cancelled, exception.ImageNotFound):
+        except exception.ImageNotFound:
+            return  # or has no parent any more: seen when it is done here
+        except exception.Cancelled:
             raise
+        except exception.CephPermissionDenied as error:
+            self._who = 'local'
+            LOG.warning("Ceph's manager may not be asked to work, it is done "
+                        'here: %s', error)
         except exception.VolumeRBDError as error:
             self._away_until = time.monotonic() + _MANAGER_AGAIN_S
             LOG.warning("Ceph's manager is not asked to work for a while, "

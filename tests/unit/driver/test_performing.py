@@ -63,7 +63,6 @@ def test_with_a_bandwidth_it_is_done_here(world: World) -> None:
 
 
 @pytest.mark.parametrize('error', [exception.OperationTimeout,
-                                   exception.CephPermissionDenied,
                                    exception.NotSupported])
 def test_a_manager_that_cannot_be_asked_is_left_alone_for_a_while(
         world: World, error: type[exception.VolumeRBDError],
@@ -71,8 +70,18 @@ def test_a_manager_that_cannot_be_asked_is_left_alone_for_a_while(
     world.ceph.fail_next('task_flatten', error('no'))
     world.trace()
     _clone_and_delete(world)
-    assert _asked(world) == set(), 'asked once more, for the removal'
+    assert _asked(world) == set(), 'it was asked again for the removal'
     assert 'is not asked to work for a while' in caplog.text
+
+
+def test_without_the_cap_the_manager_is_never_asked_again(
+        world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.ceph.fail_next('task_flatten',
+                         exception.CephPermissionDenied('no'))
+    world.trace()
+    _clone_and_delete(world)
+    assert _asked(world) == set()
+    assert caplog.text.count('may not be asked') == 1
 
 
 def test_a_manager_that_stops_in_the_middle_is_not_waited_for(
