@@ -142,9 +142,11 @@ class Budget:
     def is_held_back(self, kind: str) -> bool:
         """Whether it is no use to ask for a turn now."""
         problem = self.problem(kind)
+        now = self._clock()
         with self._changed:
+            self._schedule.note(kind, now, problem)
             return bool(problem) and not self._schedule.is_overdue(
-                kind, self._clock(), self._is_open())
+                kind, now, self._is_open())
 
     def leave_rest(self) -> None:
         """From now on who is held back is told that he was cancelled,

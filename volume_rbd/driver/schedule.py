@@ -11,7 +11,7 @@ PURGE = 'purge'
 
 # While the cluster is in a bad way, one piece of work is begun so often all
 # the same: a cluster may stay so for weeks, and space must come back.
-_OVERDUE_S = 1800.0
+_OVERDUE_S = 300.0
 
 _numbers = itertools.count(1)
 
@@ -58,10 +58,7 @@ class Schedule:
         :param is_open: whether it is the time of day for it: that is never
             passed over.
         """
-        if problem:
-            self._held_since.setdefault(ticket.kind, now)
-        else:
-            self._held_since.pop(ticket.kind, None)
+        self.note(ticket.kind, now, problem)
         may_begin = (self._is_first_of_waited_for(ticket)
                      if ticket.is_waited_for
                      else self._is_first_of_rest(ticket, now, problem,
@@ -75,6 +72,13 @@ class Schedule:
                 if problem:
                     self._held_since[ticket.kind] = now
         return may_begin
+
+    def note(self, kind: str, now: float, problem: str) -> None:
+        """Remember since when a kind is held back."""
+        if problem:
+            self._held_since.setdefault(kind, now)
+        else:
+            self._held_since.pop(kind, None)
 
     def end(self, ticket: Ticket) -> None:
         self._running.remove(ticket)
@@ -121,7 +125,9 @@ class Schedule:
         if len(list(self._background())) >= self._operations:
             return False
         ready = [other for other in self._waiting
-                 if not other.is_waited_for and not self._is_taken(other)]
+                 if not other.is_waited_for and not self._is_taken(other)
+                 and (other.kind == ticket.kind
+                      or other.kind not in self._held_since)]
         return bool(ready) and ticket is min(ready, key=self._rank)
 
     def _is_taken(self, ticket: Ticket) -> bool:

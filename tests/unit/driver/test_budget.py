@@ -17,7 +17,7 @@ from volume_rbd.driver.pulse import ClusterPulse
 from volume_rbd.driver.schedule import Schedule, Ticket
 
 BAD = 'the cluster is slow'
-OVERDUE_S = 1801.0
+OVERDUE_S = 301.0
 
 
 class Pulse:
@@ -143,6 +143,14 @@ def test_in_a_bad_way_nothing_begins_until_it_is_overdue() -> None:
     waiting.end(one)
     assert _next(waiting, tickets, OVERDUE_S + 1, BAD) is None
     assert _next(waiting, tickets, 2 * OVERDUE_S, BAD) is not None
+
+
+def test_a_kind_that_is_held_back_holds_up_no_other() -> None:
+    """A full pool: nothing is flattened, and all the more is purged."""
+    waiting = Schedule(4, {})
+    [flatten, purge] = _add(waiting, FLATTEN, PURGE)
+    assert not waiting.begin(flatten, 0.0, BAD)
+    assert waiting.begin(purge, 0.0)
 
 
 def test_the_hours_are_never_passed_over() -> None:
@@ -284,6 +292,19 @@ def test_when_somebody_waits_for_all_nothing_is_held_back() -> None:
     assert spent.is_held_back(PURGE)
     with spent.hurry():
         assert spent.run(PURGE, lambda _: 1, check=_never_over) == 1
+
+
+def test_what_nobody_has_asked_for_yet_becomes_overdue_too() -> None:
+    """purge_due() asks for no turn that it would not get."""
+    heart, clock = Pulse(), Clock()
+    heart.trouble = BAD
+    spent = _budget(heart=heart, clock=clock)
+    assert spent.is_held_back(PURGE)
+    clock.now += OVERDUE_S
+    assert not spent.is_held_back(PURGE)
+    spent.leave_rest()
+    assert spent.run(PURGE, lambda _: 1, check=_never_over) == 1
+    assert spent.is_held_back(PURGE)
 
 
 def test_what_is_held_back_is_left_at_the_end() -> None:
