@@ -13,7 +13,7 @@ from tests.functional import content
 from tests.functional.content import MIB
 from tests.functional.house import House
 from volume_rbd.ceph import lineage
-from volume_rbd.driver import sweeping
+from volume_rbd.driver.reclaim import items
 
 DATA = content.sparse_bytes(5 * MIB)
 
@@ -21,7 +21,7 @@ DATA = content.sparse_bytes(5 * MIB)
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of this process; the command has its patience."""
-    monkeypatch.setattr(sweeping, 'APART_S', 0.5)
+    monkeypatch.setattr(items, 'APART_S', 0.5)
 
 
 def _rows(house: House, *words: str) -> list[dict[str, Any]]:

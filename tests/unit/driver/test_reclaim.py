@@ -16,9 +16,8 @@ from tests.unit.world import MIB, VOLUME, World
 from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph.interface import Pool
-from volume_rbd.driver import sweeping
 from volume_rbd.driver.performing import Performer
-from volume_rbd.driver.reclaim import Reclaimable, Reclaimer
+from volume_rbd.driver.reclaim import Reclaimable, Reclaimer, items
 
 JOB = 'job-1'
 OTHER = 'volume-2'
@@ -27,7 +26,7 @@ STAGE = f'volume_rbd.stage-{OTHER}'
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(sweeping, 'APART_S', 0.0)
+    monkeypatch.setattr(items, 'APART_S', 0.0)
     made = World()
     made.make_volume()
     return made
@@ -270,7 +269,7 @@ def test_what_takes_two_looks_is_removed_a_while_later(
         slept.append(seconds)
         owner.__enter__()
 
-    monkeypatch.setattr(sweeping, 'APART_S', 20.0)
+    monkeypatch.setattr(items, 'APART_S', 20.0)
     monkeypatch.setattr('time.sleep', sleep)
     assert _reclaimer(world).purge() == []
     assert 19 < slept[0] <= 20

@@ -34,11 +34,12 @@ class Finder:
         own = cluster.pool(config.pool)
         self.trash = Trash(cluster, config.pool, proofs, remover)
         self.bases = UnusedBases(own, proofs, remover)
+        self.temporary = Temporary(own, proofs)
         self.sources: list[Source] = [
             self.trash,
             Images(cluster, proofs, remover),
             self.bases,
-            Temporary(own, proofs),
+            self.temporary,
             Volumes(cluster, config.pool, proofs, remover),
         ]
 

@@ -15,6 +15,10 @@ STOCK = 'stock driver'
 GLANCE = 'glance'
 USER = 'user'
 
+#: Between two looks at what takes two: between download and conversion, say,
+#: nobody has a stage open, for moments.
+APART_S = 20.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Reclaimable:

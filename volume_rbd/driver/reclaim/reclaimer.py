@@ -13,11 +13,11 @@ from oslo_log import log as logging
 
 from volume_rbd import exception, opts
 from volume_rbd.ceph.interface import Cluster, Image, ParentInfo, Pool
-from volume_rbd.driver import budget, sweeping
+from volume_rbd.driver import budget
 from volume_rbd.driver.background import Flattener, Worker
 from volume_rbd.driver.budget import OnProgress
 from volume_rbd.driver.performing import Performer
-from volume_rbd.driver.reclaim import bases
+from volume_rbd.driver.reclaim import bases, items
 from volume_rbd.driver.reclaim.bases import Base
 from volume_rbd.driver.reclaim.finder import Finder
 from volume_rbd.driver.reclaim.items import Reclaimable
@@ -79,7 +79,6 @@ class Reclaimer:
                                 performer.remove_trashed)
         self.finder = Finder(config, cluster, open_glance, proofs,
                              self._remover)
-        self._sweeper = sweeping.Sweeper(self._pool, proofs)
         self._flattener = flattener
         self._budget = spent
         self._worker = Worker(_PURGES_AT_ONCE, 'purge')
@@ -214,12 +213,11 @@ class Reclaimer:
         """
         self._flattener.resume_due()
         self._remover.finish_interrupted(self._worker.is_running)
-        self._sweeper.sweep()
-        unused = self._purge_bases()
+        gone = [*self.finder.temporary.sweep(), *self._purge_bases()]
         due = list(self._find_due())
         futures = [self._submit(self._pool, item.image_id) for item in due]
         concurrent.futures.wait(futures, timeout=_PURGED_WITHIN_S)
-        return unused + [
+        return gone + [
             item for item, future in zip(due, futures, strict=True)
             if future.done() and not future.cancelled() and future.result()]
 
@@ -265,5 +263,5 @@ def _in_due_time(found: Iterable[Reclaimable]) -> Iterator[Reclaimable]:
         else:
             yield item
     if later:
-        time.sleep(max(0.0, seen_at + sweeping.APART_S - time.monotonic()))
+        time.sleep(max(0.0, seen_at + items.APART_S - time.monotonic()))
     yield from later
