@@ -171,8 +171,10 @@ class Budget:
             raise
 
     def _try_to_begin(self, ticket: Ticket) -> bool:
-        problem = '' if ticket.is_waited_for else self.problem(ticket.kind)
-        self._tell(ticket.kind, problem)
+        problem = ''
+        if not ticket.is_waited_for:
+            problem = self.problem(ticket.kind)
+            self._tell(ticket.kind, problem)
         with self._changed:
             if self._schedule.begin(ticket, self._clock(), problem,
                                     self._is_open()):
