@@ -127,7 +127,7 @@ class Snapshots:
         def on_progress(done: int, total: int) -> None:
             report.check()
 
-        with self._flattener.slot(), self._cluster.pool(
+        with self._flattener.slot(report.check), self._cluster.pool(
                 child.pool).open_by_id(child.image_id) as image:
             image.flatten(on_progress)
 

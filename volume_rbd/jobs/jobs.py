@@ -367,6 +367,10 @@ class Jobs:
         """Whether what bears its id is still its own."""
         return self._records.find(job_id) is not None
 
+    def is_claimed(self, claim: str) -> bool:
+        """:param claim: ``volume/NAME`` or ``image/ID``."""
+        return self._records.is_claimed(claim)
+
     def _describe(self, records: JobRecords, entry: Entry) -> JobInfo:
         note, _ = records.note(entry.id)
         job = entry.job

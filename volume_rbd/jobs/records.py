@@ -88,6 +88,13 @@ class JobRecords:
                 error.job = other
                 raise error
 
+    def is_claimed(self, claim: str) -> bool:
+        key = _claim_key(claim)
+        try:
+            return key in self._records.read_keys(_OPEN, [key])
+        except exception.RecordNotFound:
+            return False
+
     def find(self, job_id: str) -> Entry | None:
         try:
             text = self._records.read_keys(_OPEN, [_key(job_id)]).get(
