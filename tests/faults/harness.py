@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kills operations, lets a fresh process recover, and judges what is there.
+
+After each kill the world must be what it was before, or what it was and what
+the operation makes when nobody kills it; see :func:`judge`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import pathlib
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from tests.faults import cluster
+from tests.faults.effects import KillPoint
+from tests.faults.judging import Reference, judge
+from tests.faults.lane import Lane
+from tests.faults.operations import OPERATIONS
+from tests.faults.report import Kill, Report
+from tests.faults.sources import Sources
+from tests.faults.zygote import Zygote
+from tests.functional.house import House
+
+#: What issue 5 asks for: a job is terminal so long after the restart.
+RECOVERED_WITHIN_S = 60.0
+_OPERATES_WITHIN_S = 120.0
+
+
+class Task:
+    """One kill that is to be done.
+
+    :param again: the recovery is killed as well, before this effect of its.
+    """
+
+    def __init__(self, operation: str, point: KillPoint,
+                 again: int | None = None) -> None:
+        self.operation = operation
+        self.point = point
+        self.again = again
+
+
+class Harness:
+    """:param lanes: how many kills are under way at once."""
+
+    def __init__(self, house: House, zygote: Zygote, lanes: Sequence[Lane],
+                 report: Report) -> None:
+        self._house = house
+        self._zygote = zygote
+        self._lanes = lanes
+        self.report = report
+        self._references: dict[str, Reference] = {}
+        self._lock = threading.Lock()
+
+    # -- without a kill ------------------------------------------------------
+    def references(self, names: Sequence[str]) -> dict[str, Reference]:
+        """What each operation does when nobody kills it."""
+        missing = [name for name in names if name not in self._references]
+        for name, found in zip(missing, self._on_lanes(
+                self._refer, missing), strict=True):
+            self._references[name] = found
+        return {name: self._references[name] for name in names}
+
+    def _refer(self, lane: Lane, name: str) -> Reference:
+        operation = OPERATIONS[name]
+        run = new_run()
+        given = lane.prepare(operation, run)
+        before = lane.look(operation, run)
+        ended = self._operate(lane, name, given, run, None)
+        assert 'effects' in ended.told and 'error' not in ended.told, (
+            f'{name} failed without being killed: {ended.told}')
+        self._recover(lane, name, run, None)
+        reference = Reference(name, tuple(ended.told['effects']), before,
+                              lane.look(operation, run))
+        lane.restore(run)
+        return reference
+
+    # -- with one ------------------------------------------------------------
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Do the kills, and report them."""
+        self.references(sorted({task.operation for task in tasks}))
+        for done in self._on_lanes(self._kill_safely, tasks):
+            self.report.add(done)
+
+    def _kill_safely(self, lane: Lane, task: Task) -> Kill:
+        try:
+            return self._kill(lane, task)
+        except Exception as error:
+            # One kill that cannot be judged must not hide the others.
+            lane.clear()
+            return Kill(task.operation, task.point, '?', findings=(
+                f'harness: {type(error).__name__}: {error}',))
+
+    def _kill(self, lane: Lane, task: Task) -> Kill:
+        operation = OPERATIONS[task.operation]
+        run = new_run()
+        given = lane.prepare(operation, run)
+        before = lane.look(operation, run)
+        ended = self._operate(lane, task.operation, given, run, task.point)
+        findings: list[str] = []
+        if task.again:
+            self._recover(lane, task.operation, run,
+                          KillPoint(task.again, 'before'))
+        recovered = self._recover(lane, task.operation, run, None)
+        if recovered.is_killed or 'error' in recovered.told:
+            findings.append(
+                f'error: the recovery ended with '
+                f'{recovered.told.get("error", "a crash")}')
+        seconds = float(recovered.told.get('recovered_s', recovered.seconds))
+        if seconds > RECOVERED_WITHIN_S:
+            findings.append(f'slow: recovered after {seconds:.1f} s')
+        reference = self._references[task.operation]
+        verdict, found = judge(
+            reference, before, lambda: lane.look(operation, run))
+        lane.restore(run)
+        return Kill(task.operation, task.point,
+                    ended.told.get('killed', 'not reached'), verdict=verdict,
+                    recovered_s=seconds, again=task.again,
+                    findings=(*findings, *found),
+                    outcomes=tuple(recovered.told.get('outcomes', ())))
+
+    def _operate(self, lane: Lane, name: str, given: Any, run: str,
+                 point: KillPoint | None) -> Any:
+        return self._zygote.run(
+            'operate', _OPERATES_WITHIN_S, operation=name, given=given,
+            config=lane.config(OPERATIONS[name].settings), run=run,
+            environ=self._house.sandbox.env('member'), point=_plain(point))
+
+    def _recover(self, lane: Lane, name: str, run: str,
+                 point: KillPoint | None) -> Any:
+        """As a service that starts again: with its own credentials."""
+        operation = OPERATIONS[name]
+        return self._zygote.run(
+            'recover', 2 * RECOVERED_WITHIN_S + 60, run=run, environ={},
+            config=lane.config(operation.settings), point=_plain(point),
+            timeout_s=2 * RECOVERED_WITHIN_S, purges=operation.purges)
+
+    # -- lanes ---------------------------------------------------------------
+    def _on_lanes(self, work: Callable[[Lane, Any], Any],
+                  items: Sequence[Any]) -> Iterator[Any]:
+        """The results, in the order of *items*."""
+        free: queue.Queue[Lane] = queue.Queue()
+        for lane in self._lanes:
+            free.put(lane)
+
+        def on_a_lane(item: Any) -> Any:
+            lane = free.get()
+            try:
+                return work(lane, item)
+            finally:
+                free.put(lane)
+
+        with concurrent.futures.ThreadPoolExecutor(
+                len(self._lanes)) as executor:
+            yield from executor.map(on_a_lane, items)
+
+
+def _plain(point: KillPoint | None) -> tuple[int, str] | None:
+    return (point.at, point.side) if point else None
+
+
+def new_run() -> str:
+    """The 8 digits that the ids of a run begin with."""
+    return secrets.token_hex(4)
+
+
+@contextlib.contextmanager
+def opened(house: House, folder: pathlib.Path, *, lanes: int, seed: int,
+           watch_timeout_s: int | None = 5) -> Iterator[Harness]:
+    """A harness with lanes of its own, which go with it.
+
+    :param watch_timeout_s: None: what Ceph has by default.
+    """
+    names = [f'lane-{number}' for number in range(lanes)]
+    sources = Sources(folder, seed)
+    with Zygote(folder / 'children.log') as zygote, \
+            cluster.watch_timeout(house.cluster, watch_timeout_s), \
+            cluster.pools(house.cluster, names), \
+            contextlib.ExitStack() as stack:
+        made = [stack.enter_context(contextlib.closing(
+            Lane(house, name, sources))) for name in names]
+        yield Harness(house, zygote, made, Report(seed, watch_timeout_s))
