@@ -39,8 +39,7 @@ def main() -> int:
         with _sandbox(path) as sandbox, contextlib.closing(
                 House(sandbox, path)) as house, harness.opened(
                     house, path, lanes=asked.lanes, seed=seed,
-                    watch_timeout_s=None if asked.default_watch else 5
-                    ) as opened:
+                    watch_timeout_s=asked.watch_timeout) as opened:
             names = asked.operation or list(OPERATIONS)
             references = opened.references(names)
             if asked.effects:
@@ -70,8 +69,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--lanes', type=int, default=int(
         os.environ.get('VOLUME_RBD_FAULTS_LANES', '8')))
-    parser.add_argument('--default-watch', action='store_true',
-                        help="keep Ceph's osd_client_watch_timeout of 30 s")
+    parser.add_argument('--watch-timeout', type=int,
+                        default=harness.SHORT_WATCH_S, help='seconds that '
+                        "a killed client's watch lasts; Ceph has 30")
     parser.add_argument('--report', help='write the figures here, as JSON')
     parser.add_argument('--folder', help='keep the logs of children here')
     parser.add_argument('--list', action='store_true',

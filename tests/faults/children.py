@@ -24,13 +24,15 @@ def operate(tell: Tell, *, operation: str, given: Mapping[str, Any],
             point: tuple[int, str] | None = None) -> None:
     """Run one operation, to its end or to its kill point.
 
-    Tells ``killed`` (the effect), or ``effects`` (all of them) and ``error``.
+    Tells ``killed`` (the effect), or ``effects`` (all of them), ``strategy``
+    and ``error``.
     """
     counter = _count(tell, run, point)
     try:
         with manager.VolumeManager([config], environ=environ) as opened:
-            operations.OPERATIONS[operation].act(
+            result = operations.find(operation).act(
                 opened.backend(BACKEND), given)
+            tell(strategy=getattr(result, 'strategy', ''))
     except exception.VolumeRBDError as error:
         traceback.print_exc()
         tell(error=f'{type(error).__name__}: {error}')

@@ -113,14 +113,12 @@ def _caps(cluster: Cluster, user: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def watch_timeout(cluster: Cluster, seconds: int | None) -> Iterator[None]:
-    """How long the watch of a killed client lasts; None: as Ceph has it."""
-    if seconds is None:
-        yield
-        return
+def watch_timeout(cluster: Cluster, seconds: int) -> Iterator[None]:
+    """How long the watch of a killed client lasts."""
     name = 'osd_client_watch_timeout'
+    before = cluster.ceph('config', 'get', 'osd', name).strip()
     cluster.ceph('config', 'set', 'osd', name, str(seconds))
     try:
         yield
     finally:
-        cluster.ceph('config', 'rm', 'osd', name)
+        cluster.ceph('config', 'set', 'osd', name, before)

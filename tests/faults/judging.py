@@ -20,12 +20,14 @@ class Reference:
     """What an operation does when nobody kills it.
 
     :param effects: the names of its side effects, in order.
+    :param strategy: by which it went; empty where it has none.
     """
 
     operation: str
     effects: tuple[str, ...]
     before: View
     after: View
+    strategy: str = ''
 
 
 def judge(reference: Reference, before: View, look: Callable[[], View]

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from tests.faults import operations
 from tests.faults.cluster import PoolCluster
 from tests.faults.operations import SNAPSHOT, Operation
 from tests.faults.sources import Sources
@@ -55,20 +56,29 @@ class Lane:
         """:returns: what the operation is given."""
         given = {'source': SOURCE, 'target': f'volume-{new_id(run)}'}
         if SOURCE not in self.cluster.names(self.pool):
-            self._make_volume(SOURCE)
+            self._make_volume(SOURCE, operations.WITH_SNAPSHOT)
         if operation.image:
             given['image'] = self._image(operation.image)
-        if operation.has_own:
-            given['own'] = f'volume-{new_id(run)}'
-            self._make_volume(given['own'])
+        if operation.own:
+            given['own'] = f'volume-own-{new_id(run)}'
+            self._make_volume(given['own'], operation.own)
         if operation.has_record:
             given['record'] = self.member.create(
                 id=new_id(run), name='faults')
         return given
 
-    def _make_volume(self, name: str) -> None:
+    def _make_volume(self, name: str, kind: str) -> None:
         self.cluster.make(self.pool, name, self._sources.data)
-        self.cluster.take_snapshot(self.pool, name, SNAPSHOT, protect=True)
+        if kind == operations.PLAIN:
+            return
+        is_parent = kind == operations.WITH_CLONE
+        self.cluster.take_snapshot(self.pool, name, SNAPSHOT,
+                                   protect=not is_parent)
+        if is_parent:
+            self.cluster.clone((self.pool, name, SNAPSHOT), self.pool,
+                               f'{name}-clone')
+            with self.cluster.open(self.pool, name) as image:
+                image.remove_snap(SNAPSHOT)
 
     def _image(self, kind: str) -> str:
         if kind not in self._images:

@@ -21,6 +21,7 @@ Given = Mapping[str, Any]
 
 SIZE = 16 * MIB
 SNAPSHOT = 'taken'
+PLAIN, WITH_SNAPSHOT, WITH_CLONE = 'plain', 'with snapshot', 'with clone'
 DEPTH = {'rbd_max_clone_depth': 0}
 
 
@@ -29,7 +30,9 @@ class Operation:
     """:param act: is handed ``source`` (a volume with the snapshot
         SNAPSHOT), ``target`` (a name that is free), ``image`` (an id of the
         kind *image*), ``record`` (of an image that is queued) and ``own`` (a
-        volume with that snapshot that is only there for this run).
+        volume that is only there for this run).
+    :param own: PLAIN, WITH_SNAPSHOT, or WITH_CLONE of a snapshot that was
+        deleted.
     :param image: raw, qcow2, raw in file, qcow2 in file.
     :param purges: it leaves work to the background.
     :param strategy: the one that it must go by.
@@ -38,7 +41,7 @@ class Operation:
     act: Callable[[RBDDriver, Given], object]
     settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
     image: str = ''
-    has_own: bool = False
+    own: str = ''
     has_record: bool = False
     purges: bool = False
     strategy: str = ''
@@ -78,7 +81,6 @@ def _upload_to_file(driver: RBDDriver, given: Given) -> object:
 
 
 def _delete(driver: RBDDriver, given: Given) -> None:
-    driver.snapshots.delete(given['own'], SNAPSHOT)
     driver.volumes.delete(given['own'])
 
 
@@ -116,8 +118,15 @@ OPERATIONS: Mapping[str, Operation] = {
     'upload/copy': Operation(_upload, DEPTH, strategy='copy'),
     'upload/convert': Operation(_upload_qcow2, strategy='convert'),
     'upload/file': Operation(_upload_to_file, strategy='upload'),
-    'delete/volume': Operation(_delete, has_own=True, purges=True),
-    'extend/volume': Operation(_extend, has_own=True),
-    'snapshot/create': Operation(_take_snapshot, has_own=True),
-    'snapshot/delete': Operation(_delete_snapshot, has_own=True),
+    'delete/volume': Operation(_delete, own=PLAIN, purges=True),
+    'delete/parent': Operation(_delete, own=WITH_CLONE, purges=True),
+    'extend/volume': Operation(_extend, own=PLAIN),
+    'snapshot/create': Operation(_take_snapshot, own=PLAIN),
+    'snapshot/delete': Operation(_delete_snapshot, own=WITH_SNAPSHOT),
 }
+
+
+def find(name: str) -> Operation:
+    """One of OPERATIONS, or one that is broken on purpose."""
+    from tests.faults import broken
+    return OPERATIONS.get(name) or broken.OPERATIONS[name]

@@ -21,7 +21,8 @@ KINDS = ('leak', 'mismatch', 'unfinished', 'slow', 'error', 'harness')
 class Kill:
     """One kill and what came of it.
 
-    :param effect: the side effect at which it was.
+    :param effect: the side effect at which it was; empty: the operation
+        came to its end before, as not every run has as many.
     :param verdict: complete, gone or wrong.
     :param again: the effect of the recovery before which that was killed.
     :param findings: what is wrong, each with one of KINDS in front.
@@ -38,7 +39,8 @@ class Kill:
 
     def __str__(self) -> str:
         twice = f', the recovery before #{self.again}' if self.again else ''
-        return f'{self.operation}: {self.point} {self.effect}{twice}'
+        effect = self.effect or 'which was not reached'
+        return f'{self.operation}: {self.point} {effect}{twice}'
 
     @property
     def command(self) -> str:
@@ -49,9 +51,9 @@ class Kill:
 
 
 class Report:
-    """:param watch_timeout_s: None: Ceph's default."""
+    """:param watch_timeout_s: how long a killed client's watch lasts."""
 
-    def __init__(self, seed: int, watch_timeout_s: int | None) -> None:
+    def __init__(self, seed: int, watch_timeout_s: int) -> None:
         self.seed = seed
         self.watch_timeout_s = watch_timeout_s
         self.kills: list[Kill] = []
@@ -82,7 +84,7 @@ class Report:
     def _figures_of(self, kills: Sequence[Kill]) -> dict[str, Any]:
         seconds = [kill.recovered_s for kill in kills]
         verdicts = collections.Counter(kill.verdict for kill in kills)
-        return {'kills': len(kills),
+        return {'kills': sum(bool(kill.effect) for kill in kills),
                 'leaks': self.count('leak', kills),
                 'mismatches': self.count('mismatch', kills),
                 **{kind: self.count(kind, kills) for kind in KINDS[2:]},
@@ -112,8 +114,8 @@ class Report:
         for kill in self.findings:
             lines += ['', str(kill), f'    {kill.command}',
                       *(f'    {text}' for text in kill.findings)]
-        lines.append(f'seed {self.seed}, watches end after '
-                     f'{self.watch_timeout_s or "the default of"} s')
+        lines.append(f'seed {self.seed}, watches of killed clients last '
+                     f'{self.watch_timeout_s} s')
         return '\n'.join(lines)
 
 
