@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 
 from tests.faults import choosing, harness
+from tests.faults.choosing import Task
 from tests.faults.effects import SIDES, KillPoint
 from tests.faults.judging import Reference
 from tests.faults.operations import OPERATIONS
@@ -82,9 +83,9 @@ def _parse() -> argparse.Namespace:
 
 
 def _choose(asked: argparse.Namespace, references: Mapping[str, Reference],
-            seed: int) -> list[harness.Task]:
+            seed: int) -> list[Task]:
     if asked.at:
-        return [harness.Task(name, KillPoint(asked.at, asked.side),
+        return [Task(name, KillPoint(asked.at, asked.side),
                              asked.again) for name in references]
     if asked.count:
         return choosing.spread(references, asked.count, seed)

@@ -3,16 +3,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 
 from tests.faults.effects import KillPoint, sample
-from tests.faults.harness import Task
 from tests.faults.judging import Reference
 
 # Of those chosen at random, one in so many has its recovery killed as well.
 _AGAIN_ONE_IN = 5
 _FIRST_EFFECTS = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One kill that is to be done.
+
+    :param again: the recovery is killed as well, before its effect of this
+        number.
+    """
+
+    operation: str
+    point: KillPoint
+    again: int | None = None
 
 
 def everything(references: Mapping[str, Reference]) -> list[Task]:

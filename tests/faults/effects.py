@@ -44,9 +44,9 @@ IMAGE = ('resize', 'flatten', 'write', 'write_zeroes', 'discard', 'aio_write',
          'break_lock', 'sparsify')
 GROUP = ('add_image', 'remove_image', 'create_snap', 'remove_snap',
          'rename_snap')
-IOCTX = ('operate_write_op', 'remove_object', 'unlock', 'lock_exclusive',
-         'set_xattr', 'write', 'write_full', 'notify')
-RADOS = ('blocklist_add',)
+IOCTX = ('operate_write_op', 'operate_aio_write_op', 'remove_object',
+         'aio_remove', 'unlock', 'lock_exclusive', 'set_xattr', 'write',
+         'write_full', 'notify')
 #: Of many in a row only a few say something new.
 BULK = ('Image.aio_write', 'Image.aio_write_zeroes', 'Image.write', 'piece')
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tests.faults import cluster, operations
+from tests.faults.choosing import Task
 from tests.faults.effects import KillPoint
 from tests.faults.judging import Reference, judge
 from tests.faults.lane import Lane
@@ -30,19 +31,6 @@ RECOVERED_WITHIN_S = 60.0
 #: osd_client_watch_timeout: one for speed, and Ceph's own.
 SHORT_WATCH_S, DEFAULT_WATCH_S = 5, 30
 _OPERATES_WITHIN_S = 120.0
-
-
-class Task:
-    """One kill that is to be done.
-
-    :param again: the recovery is killed as well, before this effect of its.
-    """
-
-    def __init__(self, operation: str, point: KillPoint,
-                 again: int | None = None) -> None:
-        self.operation = operation
-        self.point = point
-        self.again = again
 
 
 class Harness:
@@ -72,8 +60,8 @@ class Harness:
         given = lane.prepare(operation, run)
         before = lane.look(operation, run)
         ended = self._operate(lane, name, given, run, None)
-        assert 'effects' in ended.told and 'error' not in ended.told, (
-            f'{name} failed without being killed: {ended.told}')
+        assert not ended.is_killed, ended.told
+        assert 'error' not in ended.told, f'{name}: {ended.told["error"]}'
         self._recover(lane, name, run, None)
         reference = Reference(name, tuple(ended.told['effects']), before,
                               lane.look(operation, run),

@@ -18,8 +18,9 @@ import pytest
 from tests.faults import choosing
 from tests.faults import harness as harnesses
 from tests.faults.broken import EXPECTED
+from tests.faults.choosing import Task
 from tests.faults.effects import AFTER, BEFORE, KillPoint
-from tests.faults.harness import Harness, Task
+from tests.faults.harness import Harness
 from tests.faults.judging import COMPLETE, GONE
 from tests.faults.operations import OPERATIONS
 from tests.faults.report import Report
