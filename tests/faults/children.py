@@ -55,8 +55,9 @@ def recover(tell: Tell, *, config: str, environ: Mapping[str, str],
             driver = opened.backend(BACKEND)
             jobs = getattr(driver, 'jobs', None)
             if jobs is not None:
-                outcomes = jobs.recover(wait_s=timeout_s)
-                tell(outcomes=[str(outcome) for outcome in outcomes or ()])
+                tell(outcomes=[
+                    f'{each.job.operation} {each.state.value}: {each.error}'
+                    for each in jobs.recover_until_idle(timeout_s)])
             tell(recovered_s=time.monotonic() - started)
             if purges:
                 # As the service does from time to time. Not purge(), which

@@ -13,7 +13,7 @@ import pathlib
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.faults import cluster, operations
@@ -21,9 +21,10 @@ from tests.faults.choosing import Task
 from tests.faults.effects import KillPoint
 from tests.faults.judging import Reference, judge
 from tests.faults.lane import Lane
+from tests.faults.operations import Operation
 from tests.faults.report import Kill, Report
 from tests.faults.sources import Sources
-from tests.faults.zygote import Zygote
+from tests.faults.zygote import Ended, Zygote
 from tests.functional.house import House
 
 #: What issue 5 asks for: a job is terminal so long after the restart.
@@ -40,7 +41,7 @@ class Harness:
                  report: Report) -> None:
         self._house = house
         self._zygote = zygote
-        self._lanes = lanes
+        self.lanes = lanes
         self.report = report
         self._references: dict[str, Reference] = {}
         self._lock = threading.Lock()
@@ -59,10 +60,10 @@ class Harness:
         run = new_run()
         given = lane.prepare(operation, run)
         before = lane.look(operation, run)
-        ended = self._operate(lane, name, given, run, None)
+        ended = self.operate(lane, name, given, run, None)
         assert not ended.is_killed, ended.told
         assert 'error' not in ended.told, f'{name}: {ended.told["error"]}'
-        self._recover(lane, name, run, None)
+        self.recover(lane, operation, run)
         reference = Reference(name, tuple(ended.told['effects']), before,
                               lane.look(operation, run),
                               ended.told['strategy'])
@@ -90,12 +91,12 @@ class Harness:
         run = new_run()
         given = lane.prepare(operation, run)
         before = lane.look(operation, run)
-        ended = self._operate(lane, task.operation, given, run, task.point)
+        ended = self.operate(lane, task.operation, given, run, task.point)
         findings: list[str] = []
         if task.again:
-            self._recover(lane, task.operation, run,
+            self.recover(lane, operation, run,
                           KillPoint(task.again, 'before'))
-        recovered = self._recover(lane, task.operation, run, None)
+        recovered = self.recover(lane, operation, run)
         if recovered.is_killed or 'error' in recovered.told:
             findings.append(
                 f'error: the recovery ended with '
@@ -113,17 +114,20 @@ class Harness:
                     findings=(*findings, *found),
                     outcomes=tuple(recovered.told.get('outcomes', ())))
 
-    def _operate(self, lane: Lane, name: str, given: Any, run: str,
-                 point: KillPoint | None) -> Any:
+    def operate(self, lane: Lane, name: str, given: Any, run: str,
+                point: KillPoint | None,
+                settings: Mapping[str, object] | None = None) -> Ended:
+        """:param settings: None: those of the operation."""
+        if settings is None:
+            settings = operations.find(name).settings
         return self._zygote.run(
             'operate', _OPERATES_WITHIN_S, operation=name, given=given,
-            config=lane.config(operations.find(name).settings), run=run,
+            config=lane.config(settings), run=run,
             environ=self._house.sandbox.env('member'), point=_plain(point))
 
-    def _recover(self, lane: Lane, name: str, run: str,
-                 point: KillPoint | None) -> Any:
+    def recover(self, lane: Lane, operation: Operation, run: str,
+                point: KillPoint | None = None) -> Ended:
         """As a service that starts again: with its own credentials."""
-        operation = operations.find(name)
         return self._zygote.run(
             'recover', 2 * RECOVERED_WITHIN_S + 60, run=run, environ={},
             config=lane.config(operation.settings), point=_plain(point),
@@ -134,7 +138,7 @@ class Harness:
                   items: Sequence[Any]) -> Iterator[Any]:
         """The results, in the order of *items*."""
         free: queue.Queue[Lane] = queue.Queue()
-        for lane in self._lanes:
+        for lane in self.lanes:
             free.put(lane)
 
         def on_a_lane(item: Any) -> Any:
@@ -145,7 +149,7 @@ class Harness:
                 free.put(lane)
 
         with concurrent.futures.ThreadPoolExecutor(
-                len(self._lanes)) as executor:
+                len(self.lanes)) as executor:
             yield from executor.map(on_a_lane, items)
 
 

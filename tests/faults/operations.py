@@ -127,6 +127,7 @@ OPERATIONS: Mapping[str, Operation] = {
 
 
 def find(name: str) -> Operation:
-    """One of OPERATIONS, or one that is broken on purpose."""
-    from tests.faults import broken
-    return OPERATIONS.get(name) or broken.OPERATIONS[name]
+    """One of OPERATIONS, one that is broken on purpose, or a step of the
+    random model."""
+    from tests.faults import broken, steps
+    return {**broken.OPERATIONS, **steps.STEPS, **OPERATIONS}[name]
