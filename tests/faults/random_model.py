@@ -282,6 +282,8 @@ class KilledModel(Model):
         for name, shadow in self.volumes.items():
             assert set(self.cluster.snapshots(self.pool, name)) == set(
                 shadow.snapshots), name
+            mark = self.cluster.mark(self.pool, name)
+            assert mark and mark['state'] == 'complete', f'{name}: {mark}'
         assert set(self._lane.image_ids(self.tag)) == set(self.images)
         left = [name for name in self.cluster.records(self.pool, NAMESPACE)
                 if name.startswith(('job.', 'book.'))]

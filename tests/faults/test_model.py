@@ -29,10 +29,8 @@ def _run(harness: Harness, seed: int, operations: int) -> None:
     try:
         model.run(operations)
         model.tear_down()
-    except BaseException:
-        print(*model.log, sep='\n')
-        raise
     finally:
+        print(*model.log[-2 * SAMPLE:], sep='\n')
         harness.lanes[0].restore(model.tag)
     print(f'{len(model.log)} steps, {model.kills} of them killed')
     assert model.kills
