@@ -25,6 +25,7 @@ from tests.faults.choosing import Task
 from tests.faults.effects import SIDES, KillPoint
 from tests.faults.judging import Reference
 from tests.faults.operations import OPERATIONS
+from tests.faults.report import Kill
 from tests.functional.house import House
 from volume_rbd.sandbox import Options, Sandbox
 
@@ -38,7 +39,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix='volume-rbd-faults-') as folder:
         path = pathlib.Path(asked.folder or folder)
         with _sandbox(path) as sandbox, contextlib.closing(
-                House(sandbox, path)) as house, harness.opened(
+                House(sandbox, path)) as house, \
+                house.nothing_changes(), harness.opened(
                     house, path, lanes=asked.lanes, seed=seed,
                     watch_timeout_s=asked.watch_timeout) as opened:
             names = asked.operation or list(OPERATIONS)
@@ -48,11 +50,16 @@ def main() -> int:
                     for number, effect in enumerate(reference.effects, 1):
                         print(f'{name} #{number} {effect}')
                 return 0
+            opened.report.on_kill = _tell
             opened.run(_choose(asked, references, seed))
             print(opened.report.render())
             if asked.report:
                 opened.report.write(asked.report)
             return bool(opened.report.findings)
+
+
+def _tell(kill: Kill) -> None:
+    print(f'{kill.verdict:9} {kill.recovered_s:5.1f} s  {kill}', flush=True)
 
 
 def _parse() -> argparse.Namespace:

@@ -73,8 +73,9 @@ def explain(changed: dict[str, tuple[str, str]],
         elif not was and (key not in wanted or _is_pending(now)):
             found.append(f'leak: {key} {now}')
         else:
+            right = wanted.get(key, (was, was))[1]
             found.append(f'mismatch: {key} was {was or "not there"}, is '
-                         f'{now or "gone"}')
+                         f'{now or "gone"}, should be {right or "gone"}')
     return found or ['mismatch: a part of the result is missing']
 
 

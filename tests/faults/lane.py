@@ -34,6 +34,7 @@ class Lane:
         self.cluster = PoolCluster(house.cluster.conf)
         self.member = GlanceAPI(house.sandbox.env('member'))
         self.service = GlanceAPI(house.sandbox.env('service'))
+        self.checksum = sources.checksum
         self._sources = sources
         self._images: dict[str, str] = {}
         self._configs: dict[str, str] = {}

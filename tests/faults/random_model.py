@@ -283,7 +283,8 @@ class KilledModel(Model):
             assert set(self.cluster.snapshots(self.pool, name)) == set(
                 shadow.snapshots), name
             mark = self.cluster.mark(self.pool, name)
-            assert mark and mark['state'] == 'complete', f'{name}: {mark}'
+            assert mark is not None, name
+            assert mark['state'] == 'complete', f'{name}: {mark}'
         assert set(self._lane.image_ids(self.tag)) == set(self.images)
         left = [name for name in self.cluster.records(self.pool, NAMESPACE)
                 if name.startswith(('job.', 'book.'))]

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import pathlib
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.faults.effects import KillPoint
@@ -51,15 +51,18 @@ class Kill:
 
 
 class Report:
-    """:param watch_timeout_s: how long a killed client's watch lasts."""
+    """:param watch_timeout_s: how long a killed client's watch lasts.
+    :ivar on_kill: is told of each one."""
 
     def __init__(self, seed: int, watch_timeout_s: int) -> None:
         self.seed = seed
         self.watch_timeout_s = watch_timeout_s
         self.kills: list[Kill] = []
+        self.on_kill: Callable[[Kill], None] = lambda kill: None
 
     def add(self, kill: Kill) -> None:
         self.kills.append(kill)
+        self.on_kill(kill)
 
     @property
     def findings(self) -> list[Kill]:

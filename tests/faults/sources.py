@@ -4,6 +4,7 @@ results of an operation are alike."""
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 import random
 
@@ -14,10 +15,14 @@ from tests.functional.content import MIB
 
 
 class Sources:
-    """:param folder: for files."""
+    """:param folder: for files.
+    :ivar checksum: as Glance has it.
+    """
 
     def __init__(self, folder: pathlib.Path, seed: int) -> None:
         self.data = _make_data(random.Random(seed))
+        self.checksum = hashlib.md5(
+            self.data, usedforsecurity=False).hexdigest()
         self._qcow2 = formats.make(folder, self.data, 'qcow2')
 
     def make_image(self, api: GlanceAPI, kind: str) -> str:

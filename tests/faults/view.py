@@ -176,7 +176,9 @@ def _glance(lane: Lane, run: str, image: str | None
         yield f'glance {identity}', _text({
             'status': status, 'owner': owner, 'disk_format': disk_format,
             'size': size if is_fixed else 'any',
-            'checksum': checksum if is_fixed else 'any',
+            # Glance computes that of a clone later.
+            'checksum': checksum if is_fixed and checksum not in (
+                None, lane.checksum) else 'fits',
             'locations': [str(url).partition('images/')[2] or str(url)[:5]
                           for (url,) in urls]})
 

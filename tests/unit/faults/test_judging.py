@@ -38,11 +38,12 @@ def test_what_it_makes_when_nobody_kills_it_is_right() -> None:
 def test_a_source_that_changed_is_a_mismatch() -> None:
     found, words = verdict(volumes__source='b')
     assert found == WRONG
-    assert words == ['mismatch: volumes/source was a, is b']
+    assert words == ['mismatch: volumes/source was a, is b, should be a']
 
 
 def test_a_source_that_is_gone_is_a_mismatch() -> None:
-    assert verdict()[1] == ['mismatch: volumes/source was a, is gone']
+    assert verdict()[1] == [
+        'mismatch: volumes/source was a, is gone, should be a']
 
 
 def test_what_is_strange_is_a_leak() -> None:
