@@ -78,7 +78,8 @@ class Report:
         by_name: dict[str, list[Kill]] = collections.defaultdict(list)
         for kill in self.kills:
             by_name[kill.operation].append(kill)
-        return {'seed': self.seed, 'watch_timeout_s': self.watch_timeout_s,
+        return {'command': f'VOLUME_RBD_FAULTS_SEED={self.seed} make faults',
+                'seed': self.seed, 'watch_timeout_s': self.watch_timeout_s,
                 **self._figures_of(self.kills),
                 'operations': {name: self._figures_of(kills) for name, kills
                                in sorted(by_name.items())},

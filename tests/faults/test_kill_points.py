@@ -93,9 +93,7 @@ def test_no_kill_leaves_anything(harness: Harness, report: Report, seed: int
     tasks = choosing.everything(references)
     harness.run(tasks)
     harness.run(choosing.at_random(references, COUNT - len(tasks), seed))
-    print(report.render())
-    if REPORT:
-        report.write(REPORT)
+    _publish(report)
     assert not report.findings, report.render()
 
 
@@ -112,5 +110,12 @@ def test_nothing_stays_with_watches_of_the_usual_length(
                  if name.startswith(('create', 'upload'))]
         harness.run(choosing.spread(harness.references(names),
                                     _DEFAULT_WATCHES, seed))
-        print(harness.report.render())
+        _publish(harness.report, '-default-watch')
         assert not harness.report.findings, harness.report.render()
+
+
+def _publish(report: Report, what: str = '') -> None:
+    print(report.render())
+    if REPORT:
+        path = pathlib.Path(REPORT)
+        report.write(path.with_stem(path.stem + what))

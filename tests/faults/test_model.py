@@ -12,7 +12,9 @@ seed::
 
 from __future__ import annotations
 
+import json
 import os
+import pathlib
 
 import pytest
 
@@ -20,6 +22,7 @@ from tests.faults.harness import Harness
 from tests.faults.random_model import KilledModel
 
 SAMPLE = 40
+REPORT = os.environ.get('VOLUME_RBD_FAULTS_REPORT')
 OPERATIONS = int(os.environ.get('VOLUME_RBD_FAULTS_OPERATIONS', '6000'))
 
 
@@ -33,6 +36,12 @@ def _run(harness: Harness, seed: int, operations: int) -> None:
         print(*model.log[-2 * SAMPLE:], sep='\n')
         harness.lanes[0].restore(model.tag)
     print(f'{len(model.log)} steps, {model.kills} of them killed')
+    if REPORT:
+        path = pathlib.Path(REPORT)
+        path.with_stem(f'{path.stem}-model').write_text(json.dumps({
+            'command': f'VOLUME_RBD_FAULTS_SEED={seed} make faults',
+            'seed': seed, 'steps': len(model.log), 'kills': model.kills,
+            'processes': 2}, indent=2) + '\n')
     assert model.kills
 
 
