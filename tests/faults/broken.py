@@ -67,10 +67,10 @@ def _complete(driver: RBDDriver, given: Given) -> None:
 
 
 def _record(driver: RBDDriver, given: Given) -> None:
-    """A job is never finished."""
+    """A record that nobody knows."""
     records = driver.cluster.records(driver.config.pool, DEFAULT_NAMESPACE)
-    records.write('job.1', {'operation': 'x'})
-    records.remove('job.1')
+    records.write('debris', {'operation': 'x'})
+    records.remove('debris')
 
 
 def _claim(driver: RBDDriver, given: Given) -> None:
@@ -108,7 +108,7 @@ EXPECTED: Mapping[str, str] = {
     'broken/source': 'mismatch: volumes/volume-source',
     'broken/snapshot': 'leak: volumes/volume-source@volume_rbd.debris',
     'broken/complete': 'mismatch: volumes/volume-own-NEW',
-    'broken/record': 'unfinished: record job.1',
+    'broken/record': 'unfinished: record debris',
     'broken/claim': 'unfinished: record open: claim.volume.x',
     'broken/metadata': 'leak: metadata of the pool: volume_rbd.purging',
     'broken/glance': 'leak: glance NEW',

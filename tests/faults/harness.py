@@ -18,12 +18,13 @@ from typing import Any
 
 from tests.faults import cluster, operations
 from tests.faults.choosing import Task
-from tests.faults.effects import KillPoint
-from tests.faults.judging import Reference, judge
+from tests.faults.effects import BEFORE, KillPoint
+from tests.faults.judging import WRONG, Reference, judge
 from tests.faults.lane import Lane
 from tests.faults.operations import Operation
 from tests.faults.report import Kill, Report
 from tests.faults.sources import Sources
+from tests.faults.view import View, differences
 from tests.faults.zygote import Ended, Zygote
 from tests.functional.house import House
 
@@ -58,8 +59,7 @@ class Harness:
     def _refer(self, lane: Lane, name: str) -> Reference:
         operation = operations.find(name)
         run = new_run()
-        given = lane.prepare(operation, run)
-        before = lane.look(operation, run)
+        given, before = self._prepare(lane, operation, run)
         ended = self.operate(lane, name, given, run, None)
         assert not ended.is_killed, ended.told
         assert 'error' not in ended.told, f'{name}: {ended.told["error"]}'
@@ -69,6 +69,11 @@ class Harness:
                               ended.told['strategy'])
         lane.restore(run)
         return reference
+
+    @staticmethod
+    def _prepare(lane: Lane, operation: Operation, run: str
+                 ) -> tuple[dict[str, Any], View]:
+        return lane.prepare(operation, run), lane.look(operation, run)
 
     # -- with one ------------------------------------------------------------
     def run(self, tasks: Sequence[Task]) -> None:
@@ -88,30 +93,28 @@ class Harness:
 
     def _kill(self, lane: Lane, task: Task) -> Kill:
         operation = operations.find(task.operation)
-        run = new_run()
-        given = lane.prepare(operation, run)
-        before = lane.look(operation, run)
-        ended = self.operate(lane, task.operation, given, run, task.point)
-        findings: list[str] = []
-        if task.again:
-            self.recover(lane, operation, run,
-                          KillPoint(task.again, 'before'))
-        recovered = self.recover(lane, operation, run)
-        if recovered.is_killed or 'error' in recovered.told:
-            findings.append(
-                f'error: the recovery ended with '
-                f'{recovered.told.get("error", "a crash")}')
-        seconds = float(recovered.told.get('recovered_s', recovered.seconds))
-        if seconds > RECOVERED_WITHIN_S:
-            findings.append(f'slow: recovered after {seconds:.1f} s')
         reference = self._references[task.operation]
+        run = new_run()
+        given, before = self._prepare(lane, operation, run)
+        if differences(reference.before, before):
+            # An earlier kill has spoilt what is worked on.
+            lane.clear()
+            given, before = self._prepare(lane, operation, run)
+        assert before == reference.before, differences(
+            reference.before, before)
+        ended = self.operate(lane, task.operation, given, run, task.point)
+        if task.again:
+            self.recover(lane, operation, run, KillPoint(task.again, BEFORE))
+        recovered = self.recover(lane, operation, run)
         verdict, found = judge(
             reference, before, lambda: lane.look(operation, run))
         lane.restore(run)
+        if verdict == WRONG:
+            lane.clear()
         return Kill(task.operation, task.point,
                     ended.told.get('killed', ''), verdict=verdict,
-                    recovered_s=seconds, again=task.again,
-                    findings=(*findings, *found),
+                    recovered_s=_seconds(recovered), again=task.again,
+                    findings=(*_complaints(recovered), *found),
                     outcomes=tuple(recovered.told.get('outcomes', ())))
 
     def operate(self, lane: Lane, name: str, given: Any, run: str,
@@ -151,6 +154,21 @@ class Harness:
         with concurrent.futures.ThreadPoolExecutor(
                 len(self.lanes)) as executor:
             yield from executor.map(on_a_lane, items)
+
+
+def _seconds(recovered: Ended) -> float:
+    return float(recovered.told.get('recovered_s', recovered.seconds))
+
+
+def _complaints(recovered: Ended) -> list[str]:
+    """Of the recovery itself."""
+    found = []
+    if recovered.is_killed or 'error' in recovered.told:
+        why = recovered.told.get('error', 'a crash, see the log of children')
+        found.append(f'error: the recovery ended with {why}')
+    if _seconds(recovered) > RECOVERED_WITHIN_S:
+        found.append(f'slow: it took {_seconds(recovered):.1f} s')
+    return found
 
 
 def _plain(point: KillPoint | None) -> tuple[int, str] | None:

@@ -34,8 +34,7 @@ class Lane:
         self.cluster = PoolCluster(house.cluster.conf)
         self.member = GlanceAPI(house.sandbox.env('member'))
         self.service = GlanceAPI(house.sandbox.env('service'))
-        self.checksum = sources.checksum
-        self._sources = sources
+        self.sources = sources
         self._images: dict[str, str] = {}
         self._configs: dict[str, str] = {}
 
@@ -69,7 +68,7 @@ class Lane:
         return given
 
     def _make_volume(self, name: str, kind: str) -> None:
-        self.cluster.make(self.pool, name, self._sources.data)
+        self.cluster.make(self.pool, name, self.sources.data)
         if kind == operations.PLAIN:
             return
         is_parent = kind == operations.WITH_CLONE
@@ -83,7 +82,7 @@ class Lane:
 
     def _image(self, kind: str) -> str:
         if kind not in self._images:
-            self._images[kind] = self._sources.make_image(self.member, kind)
+            self._images[kind] = self.sources.make_image(self.member, kind)
         return self._images[kind]
 
     # -- what is there -------------------------------------------------------

@@ -9,7 +9,7 @@ import pathlib
 import random
 
 from tests.faults.operations import SIZE
-from tests.functional import formats
+from tests.functional import content, formats
 from tests.functional.api import GlanceAPI
 from tests.functional.content import MIB
 
@@ -17,12 +17,14 @@ from tests.functional.content import MIB
 class Sources:
     """:param folder: for files.
     :ivar checksum: as Glance has it.
+    :ivar content: as a view tells it.
     """
 
     def __init__(self, folder: pathlib.Path, seed: int) -> None:
         self.data = _make_data(random.Random(seed))
         self.checksum = hashlib.md5(
             self.data, usedforsecurity=False).hexdigest()
+        self.content = content.digest_of_bytes(self.data)[:16]
         self._qcow2 = formats.make(folder, self.data, 'qcow2')
 
     def make_image(self, api: GlanceAPI, kind: str) -> str:

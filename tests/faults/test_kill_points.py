@@ -10,8 +10,10 @@ command that repeats it; all of it comes again with its seed::
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
+import re
 
 import pytest
 
@@ -24,6 +26,8 @@ from tests.faults.harness import Harness
 from tests.faults.judging import COMPLETE, GONE
 from tests.faults.operations import OPERATIONS
 from tests.faults.report import Report
+from tests.faults.view import differences
+from tests.functional import content
 from tests.functional.house import House
 
 SAMPLE = 60
@@ -63,11 +67,20 @@ def test_what_does_no_harm_is_not_blamed(harness: Harness, report: Report
 
 
 @pytest.mark.timeout(600)
-def test_every_operation_goes_its_way(harness: Harness) -> None:
-    """Else it would be the same strategy that is killed all the time."""
+def test_every_operation_goes_its_way_and_is_right(harness: Harness) -> None:
+    """With what it does unless it is killed all else is compared."""
+    right = harness.lanes[0].sources.content
     for name, reference in harness.references(list(OPERATIONS)).items():
         assert reference.strategy == OPERATIONS[name].strategy, name
-        assert reference.before != reference.after, name
+        changed = differences(reference.before, reference.after)
+        assert changed, name
+        made = [json.loads(now) for key, (_, now) in changed.items()
+                if re.fullmatch(r'(volumes/volume|images/|file .*/).*NEW',
+                                key) and now]
+        if name.startswith(('create', 'upload')):
+            wanted = (content.EMPTY[:16] if name == 'create/blank'
+                      else right)
+            assert [each['content'] for each in made] == [wanted], name
 
 
 # -- kills --------------------------------------------------------------------

@@ -178,7 +178,7 @@ def _glance(lane: Lane, run: str, image: str | None
             'size': size if is_fixed else 'any',
             # Glance computes that of a clone later.
             'checksum': checksum if is_fixed and checksum not in (
-                None, lane.checksum) else 'fits',
+                None, lane.sources.checksum) else 'fits',
             'locations': [str(url).partition('images/')[2] or str(url)[:5]
                           for (url,) in urls]})
 
