@@ -93,7 +93,7 @@ class Lane:
 
     def restore(self, run: str) -> None:
         """Take away by force what a run made and left."""
-        self._let_go()
+        self._let_go(run)
         for image_id in self.image_ids(run):
             with contextlib.suppress(AssertionError):
                 self.service.delete(image_id)
@@ -113,12 +113,13 @@ class Lane:
                         source.unprotect_snap(found['name'])
                     source.remove_snap_by_id(found['id'])
 
-    def _let_go(self) -> None:
+    def _let_go(self, run: str) -> None:
         """Nobody who was killed has anything open any more."""
-        for pool in (self.pool, IMAGES):
-            for name in self.cluster.names(pool):
-                if pool == self.pool or name in self._images.values():
-                    self.cluster.fence_watchers(pool, name)
+        for name in self.cluster.names(self.pool):
+            self.cluster.fence_watchers(self.pool, name)
+        for name in self.cluster.names(IMAGES):
+            if run in name or name in self._images.values():
+                self.cluster.fence_watchers(IMAGES, name)
 
     def clear(self) -> None:
         """Take away what the runs work on as well."""

@@ -26,6 +26,7 @@ class Kill:
     :param verdict: complete, gone or wrong.
     :param again: the effect of the recovery before which that was killed.
     :param findings: what is wrong, each with one of KINDS in front.
+    :param outcomes: what the recovery says that it did.
     """
 
     operation: str
@@ -117,7 +118,8 @@ class Report:
                  for row in rows]
         for kill in self.findings:
             lines += ['', str(kill), f'    {kill.command}',
-                      *(f'    {text}' for text in kill.findings)]
+                      *(f'    {text}' for text in kill.findings),
+                      *(f'    recovered: {text}' for text in kill.outcomes)]
         lines.append(f'seed {self.seed}, watches of killed clients last '
                      f'{self.watch_timeout_s} s')
         return '\n'.join(lines)
@@ -127,4 +129,5 @@ def _as_dict(kill: Kill) -> Mapping[str, Any]:
     return {'operation': kill.operation, 'at': kill.point.at,
             'side': kill.point.side, 'effect': kill.effect,
             'again': kill.again, 'verdict': kill.verdict,
-            'command': kill.command, 'findings': list(kill.findings)}
+            'command': kill.command, 'findings': list(kill.findings),
+            'outcomes': list(kill.outcomes)}

@@ -91,9 +91,8 @@ def test_a_sample_of_kills_leaves_nothing(harness: Harness, report: Report,
     """Over all operations and strategies, three each."""
     harness.run(choosing.spread(harness.references(list(OPERATIONS)), SAMPLE,
                                 seed))
-    print(report.render())
     assert len(report.kills) == SAMPLE
-    assert not report.findings, report.render()
+    _check(report)
 
 
 @pytest.mark.faults
@@ -107,7 +106,7 @@ def test_no_kill_leaves_anything(harness: Harness, report: Report, seed: int
     harness.run(tasks)
     harness.run(choosing.at_random(references, COUNT - len(tasks), seed))
     _publish(report)
-    assert not report.findings, report.render()
+    _check(report)
 
 
 @pytest.mark.faults
@@ -124,11 +123,16 @@ def test_nothing_stays_with_watches_of_the_usual_length(
         harness.run(choosing.spread(harness.references(names),
                                     _DEFAULT_WATCHES, seed))
         _publish(harness.report, '-default-watch')
-        assert not harness.report.findings, harness.report.render()
+        _check(harness.report)
+
+
+def _check(report: Report) -> None:
+    if report.findings:
+        pytest.fail(report.render(), pytrace=False)
+    print(report.render())
 
 
 def _publish(report: Report, what: str = '') -> None:
-    print(report.render())
     if REPORT:
         path = pathlib.Path(REPORT)
         report.write(path.with_stem(path.stem + what))
