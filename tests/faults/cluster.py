@@ -30,7 +30,8 @@ class PoolCluster(Cluster):
 
     def fence_watchers(self, pool: str, name: str) -> None:
         """End those who have it open; they were killed."""
-        with contextlib.suppress(self._rbd.ImageNotFound), self.open(pool, name, read_only=True) as image:
+        with contextlib.suppress(self._rbd.ImageNotFound), \
+                self.open(pool, name, read_only=True) as image:
             for watcher in list(image.watchers_list()):
                 self._handle.blocklist_add(watcher['addr'], _FENCED_S)
             deadline = time.monotonic() + 30
