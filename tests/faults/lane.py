@@ -8,10 +8,12 @@ run makes bears an id that begins with the run's (see :mod:`.children`).
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import threading
 import uuid
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from tests.faults import operations
 from tests.faults.cluster import PoolCluster
@@ -23,6 +25,10 @@ from tests.functional.house import House
 
 SOURCE = 'volume-source'
 IMAGES = 'images'
+_HANGS_AFTER_S = 90.0
+_ATTEMPTS = 3
+
+T = TypeVar('T')
 
 
 class Lane:
@@ -51,9 +57,46 @@ class Lane:
                 'optimized': {'rbd_pool': self.pool, **settings}})
         return self._configs[key]
 
-    # -- what is worked on ---------------------------------------------------
+    # -- what a harness does -------------------------------------------------
     def prepare(self, operation: Operation, run: str) -> dict[str, Any]:
         """:returns: what the operation is given."""
+        return self._bounded(lambda: self._prepare(operation, run))
+
+    def look(self, operation: Operation, run: str) -> View:
+        """All that concerns this run, with names that every run has."""
+        return self._bounded(lambda: look(
+            self, run, self._images.get(operation.image)))
+
+    def restore(self, run: str) -> None:
+        """Take away by force what a run made and left."""
+        self._bounded(lambda: self._restore(run))
+
+    def clear(self) -> None:
+        """Take away what the runs work on as well."""
+        self._bounded(self._clear)
+
+    def _bounded(self, call: Callable[[], T]) -> T:
+        """Do *call*; where it hangs, again with another connection.
+
+        librbd has been seen to open an rbd_image for ever (16.2, once in
+        some thousand kills, with nothing in flight at the OSD).
+        """
+        for _ in range(_ATTEMPTS):
+            future: concurrent.futures.Future[T] = (
+                concurrent.futures.Future())
+            threading.Thread(target=_fulfil, args=(future, call),
+                             daemon=True).start()
+            try:
+                return future.result(_HANGS_AFTER_S)
+            except concurrent.futures.TimeoutError:
+                if future.done():
+                    raise  # it is the call's own
+                self.cluster.abandon()
+                self.cluster = PoolCluster(self.house.cluster.conf)
+        raise AssertionError('librbd hangs, again and again')
+
+    # -- what is worked on ---------------------------------------------------
+    def _prepare(self, operation: Operation, run: str) -> dict[str, Any]:
         given = {'source': SOURCE, 'target': f'volume-{new_id(run)}'}
         if SOURCE not in self.cluster.names(self.pool):
             self._make_volume(SOURCE, operations.WITH_SNAPSHOT)
@@ -85,14 +128,8 @@ class Lane:
             self._images[kind] = self.sources.make_image(self.member, kind)
         return self._images[kind]
 
-    # -- what is there -------------------------------------------------------
-    def look(self, operation: Operation, run: str) -> View:
-        """All that concerns this run, with names that every run has."""
-        image = self._images.get(operation.image)
-        return look(self, run, image)
-
-    def restore(self, run: str) -> None:
-        """Take away by force what a run made and left."""
+    # -- taking away ---------------------------------------------------------
+    def _restore(self, run: str) -> None:
         self._let_go(run)
         for image_id in self.image_ids(run):
             with contextlib.suppress(AssertionError):
@@ -121,8 +158,7 @@ class Lane:
             if run in name or name in self._images.values():
                 self.cluster.fence_watchers(IMAGES, name)
 
-    def clear(self) -> None:
-        """Take away what the runs work on as well."""
+    def _clear(self) -> None:
         for image_id in self._images.values():
             with contextlib.suppress(AssertionError):
                 self.service.delete(image_id)
@@ -135,6 +171,14 @@ class Lane:
         return [str(row[0]) for row in self.house._sql(
             'glance', 'SELECT id FROM images WHERE deleted = 0 '
             'AND id LIKE %s', f'{run}%')]
+
+
+def _fulfil(future: concurrent.futures.Future[T], call: Callable[[], T]
+            ) -> None:
+    try:
+        future.set_result(call())
+    except BaseException as error:
+        future.set_exception(error)
 
 
 def new_id(run: str) -> str:
