@@ -85,8 +85,8 @@ class RBDDriver:
         self.migration = Migration(config, cluster, self.reclaimer, copier)
         self.groups = Groups(config, cluster)
         self.snapshots = Snapshots(config, cluster, self.reclaimer,
-                                   self.flattener, resized=self.stats.forget,
-                                   copier=copier)
+                                   self.jobs, self.flattener,
+                                   resized=self.stats.forget, copier=copier)
         files = FromFile(config, cluster, converter)
         self.encryption = Encryption(config, cluster, files, converter)
         self.images = Images(config, cluster, open_glance, self.flattener,

@@ -132,13 +132,13 @@ class Task(task.Task):
         self.what_stayed = ''
 
     def pre_execute(self) -> None:
-        if self.tools.lease is not None:
-            self.tools.lease.check()
         if self.is_cancellable and not (
                 self.looks_back and self.tools.is_resumed):
             self.tools.report.check()
         self.what_stayed = ''
         self.tools.report.step(self.title)
+        if self.tools.lease is not None:
+            self.tools.lease.check()
 
     @contextlib.contextmanager
     def or_undo(self, undo: Callable[[], None]) -> Iterator[None]:

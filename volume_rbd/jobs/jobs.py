@@ -274,23 +274,24 @@ class Jobs:
         return True
 
     def _is_abandoned(self, entry: Entry) -> bool:
-        holder = self._records.find_lock(entry.id)
-        return holder is None or node.is_gone(holder.owner)
+        return self._records.is_nobodys(entry.id)
 
     def _sweep(self) -> None:
         now = time.monotonic()
         if (self._swept_at is not None
                 and now - self._swept_at < _SWEPT_AGAIN_S):
             return
-        self._swept_at = now
         records = self._records
         remnants = records.remnants()
-        if remnants:
+        left = [job_id for job_id in remnants if records.is_nobodys(job_id)]
+        if left:
             with books.opened(self._config, self._cluster) as backend:
-                for job_id in remnants:
+                for job_id in left:
                     books.remove(backend, job_id)
                     records.remove(job_id)
         records.trim_history()
+        if left == remnants:
+            self._swept_at = now
 
     def recover_until_idle(self, timeout_s: float = 60.0) -> list[Outcome]:
         """Settle whatever is open and nobody's, until nothing of that is

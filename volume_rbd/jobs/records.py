@@ -21,7 +21,9 @@ from collections.abc import Iterator, Sequence
 
 from volume_rbd import exception
 from volume_rbd.ceph.interface import Cluster, LockHolder
+from volume_rbd.jobs import node
 from volume_rbd.jobs.job import Job, Note, State
+from volume_rbd.persistence.books import INDEX
 
 NAMESPACE = 'volume_rbd.jobs'
 _OPEN = 'open'
@@ -173,15 +175,22 @@ class JobRecords:
             return
 
     def remnants(self) -> list[str]:
-        """The ids of what was left by those who were killed while they began
-        or ended a job."""
+        """The ids of what is in no list of jobs: those that begin or end just
+        now, and what was left by those who were killed then."""
         names = self._records.names()
+        if INDEX in names:
+            names += list(self._records.read(INDEX))
         ids = {name.partition('.')[2] for name in names
                if name.startswith(('job.', 'book.'))}
         # Read after the names: what is in use is in it by now.
         open_ids = {entry.id for entry in self.entries()}
-        return [job_id for job_id in sorted(ids - open_ids)
-                if self.find_lock(job_id) is None]
+        return sorted(ids - open_ids)
+
+    def is_nobodys(self, job_id: str) -> bool:
+        """Whether nobody has its lease, or a process of this host that is
+        gone."""
+        holder = self.find_lock(job_id)
+        return holder is None or node.is_gone(holder.owner)
 
     # -- history -------------------------------------------------------------
     def remember(self, job: Job, note: Note) -> None:

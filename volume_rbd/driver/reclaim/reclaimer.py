@@ -96,10 +96,16 @@ class Reclaimer:
         :raises ImageNotFound, ImageBusy:
         """
         moved = self._remover.to_trash(name, delay_s=delay_s, check=check)
+        return self.purge_soon(name, moved.image_id, delay_s=delay_s,
+                               has_clones=moved.has_clones)
+
+    def purge_soon(self, name: str, image_id: str, *, has_clones: bool,
+                   delay_s: int) -> Deletion:
+        """Remove the data of a volume that is in the trash by now."""
         if delay_s:
             return Deletion(name, True, f'it is kept for {delay_s} s')
-        self._submit(self._pool, moved.image_id)
-        if moved.has_clones:
+        self._submit(self._pool, image_id)
+        if has_clones:
             return Deletion(name, True, 'clones still share its data')
         return Deletion(name, False)
 

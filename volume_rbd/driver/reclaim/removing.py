@@ -16,6 +16,7 @@ from volume_rbd.ceph.interface import Cluster, Image, ParentInfo, Pool
 from volume_rbd.driver import debris
 from volume_rbd.driver.budget import OnProgress
 from volume_rbd.driver.reclaim.proofs import Proofs, find_due
+from volume_rbd.flows import delete_volume
 
 LOG = logging.getLogger(__name__)
 
@@ -61,21 +62,15 @@ class Remover:
             moved = Trashed(image.id, bool(image.snapshots())
                             and bool(image.children()))
             mark = lineage.get_lineage(image)
-            lineage.set_state(image, lineage.TRASHED)
+            delete_volume.mark_trashed(image)
         try:
             self._pool.trash_move(name, delay_s)
         except exception.VolumeRBDError:
-            self._restore_mark(name, mark)
+            with contextlib.suppress(exception.VolumeRBDError):
+                delete_volume.restore_mark(self._pool, name, moved.image_id,
+                                           mark.state if mark else None)
             raise
         return moved
-
-    def _restore_mark(self, name: str, mark: lineage.Lineage | None) -> None:
-        with contextlib.suppress(exception.VolumeRBDError), \
-                self._pool.open(name) as image:
-            if mark is None:
-                image.remove_metadata(lineage.KEY)
-            else:
-                lineage.set_state(image, mark.state)
 
     # -- out of it -----------------------------------------------------------
     def purge(self, pool: Pool, image_id: str,
