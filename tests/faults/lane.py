@@ -135,8 +135,10 @@ class Lane:
             with contextlib.suppress(AssertionError):
                 self.service.delete(image_id)
         # Never by what is to stay: other lanes make things meanwhile.
+        # Each pool may have clones of what is in the other.
         self.cluster.destroy(IMAGES, lambda name: run in name)
         self.cluster.destroy(self.pool, lambda name: name != SOURCE)
+        self.cluster.destroy(IMAGES, lambda name: run in name)
         self._restore_source()
         self.cluster.forget(self.pool)
 

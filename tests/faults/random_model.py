@@ -170,9 +170,10 @@ class KilledModel(Model):
 
         def apply() -> None:
             # One of an image has whole GiB: more than is kept here.
-            size = min(self.cluster.size(self.pool, name), MOST_BYTES)
+            size = self.cluster.size(self.pool, name)
             assert size >= len(data), name
-            self.volumes[name] = Shadow(data.ljust(size, b'\0'))
+            self.volumes[name] = Shadow(data.ljust(
+                min(size, MOST_BYTES), b'\0'))
             self.check_all_of(name)
 
         return Step(step, {'name': name, **given}, frozenset({
