@@ -271,8 +271,8 @@ class Run:
         self.lease.stop()
         self.records.remember(self.job, note)
         self.records.close(self._mine)
-        if ended.has_begun:
-            books.remove(self._backend, self._id)
+        # Whoever was killed while he began it left less than a book.
+        books.remove(self._backend, self._id)
         self.records.remove(self._id)
 
     def _leave(self, note: Note) -> None:
