@@ -328,6 +328,8 @@ class Jobs:
                 self.recover()
             except exception.VolumeRBDError as error:
                 LOG.warning('Jobs are not looked for now: %s', error)
+            except Exception:
+                LOG.exception('Looking for jobs failed')
             if self._is_closing.wait(self._config.job_lease_s / 3):
                 return
 
