@@ -62,7 +62,7 @@ class Snapshots:
         with self._pool.open(volume, read_only=True) as image:
             if image.find_snapshot(name) is not None:
                 raise exception.SnapshotExists(
-                    f'A snapshot {name!r} of volume {volume!r} exists already.')
+                    f'A snapshot {name!r} of volume {volume!r} exists.')
 
     def _run(self, operation: str, volume: str, name: str,
              check: Callable[[], None] = lambda: None) -> None:

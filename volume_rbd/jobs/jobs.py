@@ -32,9 +32,7 @@ _SETTLED_AT_ONCE = 4
 # time, and so often.
 _TRIED_AGAIN_S = 5.0
 _MOST_ATTEMPTS = 8
-# What was left while a job was begun or ended is looked for so often: it asks
-# every placement group.
-_SWEPT_AGAIN_S = 3600.0
+_TRIMMED_S = 3600.0
 _PAUSE_S = 0.2
 
 _LEFT_ALONE = frozenset({State.REFUSED, State.STUCK})
@@ -84,7 +82,7 @@ class Jobs:
         self._executor = concurrent.futures.ThreadPoolExecutor(
             _SETTLED_AT_ONCE, thread_name_prefix='jobs')
         self._not_before: dict[str, float] = {}
-        self._swept_at: float | None = None
+        self._trimmed_at: float | None = None
         self._is_closing = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -222,7 +220,7 @@ class Jobs:
                 ) -> list[concurrent.futures.Future[Outcome | None]]:
         """Take up the jobs whose owners are gone, in the background.
 
-        :param is_thorough: look for remnants too, now and then.
+        :param is_thorough: sweep up what is left of beginnings and ends too.
         :returns: one for each.
         """
         if not self._are_kept:
@@ -277,21 +275,18 @@ class Jobs:
         return self._records.is_nobodys(entry.id)
 
     def _sweep(self) -> None:
-        now = time.monotonic()
-        if (self._swept_at is not None
-                and now - self._swept_at < _SWEPT_AGAIN_S):
-            return
+        """Finish what those began or ended who were killed meanwhile."""
         records = self._records
-        remnants = records.remnants()
-        left = [job_id for job_id in remnants if records.is_nobodys(job_id)]
-        if left:
-            with books.opened(self._config, self._cluster) as backend:
-                for job_id in left:
+        for job_id in records.passing():
+            if records.is_nobodys(job_id):
+                with books.opened(self._config, self._cluster) as backend:
                     books.remove(backend, job_id)
-                    records.remove(job_id)
-        records.trim_history()
-        if left == remnants:
-            self._swept_at = now
+                records.remove(job_id)
+                records.forget(job_id)
+        now = time.monotonic()
+        if self._trimmed_at is None or now - self._trimmed_at > _TRIMMED_S:
+            self._trimmed_at = now
+            records.trim_history()
 
     def recover_until_idle(self, timeout_s: float = 60.0) -> list[Outcome]:
         """Settle whatever is open and nobody's, until nothing of that is
@@ -419,6 +414,7 @@ class Jobs:
         with books.opened(self._config, self._cluster) as backend:
             books.remove(backend, job_id)
         self._records.remove(job_id)
+        self._records.forget(job_id)
 
 
 def _is_same(one: Job, other: Job) -> bool:

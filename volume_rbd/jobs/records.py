@@ -2,14 +2,15 @@
 """Where jobs are written down: records in a RADOS namespace of the pool.
 
 * ``open``: the jobs that are not over, and what each has claimed. One write
-  puts a job and its claims, on the condition that nobody else has them.
+  puts a job and its claims, on the condition that nobody else has them. And
+  the ids of those that are just begun or ended.
 * ``job.ID``: the lease of a job and the note of how far it came.
 * ``history``: the notes of jobs that are over, a bounded number.
 * ``book.ID`` and ``index``: taskflow's, see :mod:`volume_rbd.persistence`.
 
-The lease comes before the entry in ``open``, and the entry before everything
-else that a job makes; and what a job leaves goes in the opposite order. So a
-``job.ID`` or ``book.ID`` without an entry is only ever a remnant.
+Whatever else there is of a job is named in ``open``, from before it is made
+until it is gone: nobody has to list the objects of the pool, which takes as
+long as the pool is large.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from volume_rbd import exception
 from volume_rbd.ceph.interface import Cluster, LockHolder
 from volume_rbd.jobs import node
 from volume_rbd.jobs.job import Job, Note, State
-from volume_rbd.persistence.books import INDEX
 
 NAMESPACE = 'volume_rbd.jobs'
 _OPEN = 'open'
@@ -56,25 +56,28 @@ class JobRecords:
         self._records = cluster.records(pool, NAMESPACE)
 
     # -- open jobs -----------------------------------------------------------
+    def announce(self, job_id: str) -> None:
+        """Say that there is about to be something of a job."""
+        self._records.write(_OPEN, {'format': '1', _passing(job_id): '1'})
+
     def open(self, job: Job) -> None:
-        """:raises JobConflict: another job has claimed the same; its *job*
-            is that one's id."""
+        """Write down a job that was announced.
+
+        :raises JobConflict: another job has claimed the same; its *job* is
+            that one's id.
+        """
+        passing = _passing(job.id)
         put = {_key(job.id): job.dump(self._cluster.sign),
                **{_claim_key(claim): job.id for claim in job.claims}}
         while True:
             try:
-                self._records.write(_OPEN, put, expected=dict.fromkeys(put))
+                self._records.write(_OPEN, put, [passing], expected={
+                    **dict.fromkeys(put), passing: '1'})
                 return
-            except exception.RecordNotFound:
-                self._make_open()
             except exception.RecordChanged:
                 self._refuse_claimed(job)
-
-    def _make_open(self) -> None:
-        try:
-            self._records.create(_OPEN, {'format': '1'})
-        except exception.RecordChanged:
-            return  # somebody else did
+                # Or it was swept before there was a lease.
+                self.announce(job.id)
 
     def _refuse_claimed(self, job: Job) -> None:
         claimed = self._records.read_keys(
@@ -130,9 +133,13 @@ class JobRecords:
         """Let go of what it claimed; of a forged one only what is its own."""
         claims = entry.job.claims if entry.job else self._claims_of(entry.id)
         self._records.write(
-            _OPEN, {}, [_key(entry.id),
-                        *(_claim_key(claim) for claim in claims)],
+            _OPEN, {_passing(entry.id): '1'},
+            [_key(entry.id), *(_claim_key(claim) for claim in claims)],
             expected={_key(entry.id): entry.text})
+
+    def forget(self, job_id: str) -> None:
+        """There is nothing of it any more."""
+        self._records.write(_OPEN, {}, [_passing(job_id)])
 
     def _claims_of(self, job_id: str) -> list[str]:
         found = self._records.read(_OPEN)
@@ -174,17 +181,15 @@ class JobRecords:
         except exception.RecordNotFound:
             return
 
-    def remnants(self) -> list[str]:
-        """The ids of what is in no list of jobs: those that begin or end just
-        now, and what was left by those who were killed then."""
-        names = self._records.names()
-        if INDEX in names:
-            names += list(self._records.read(INDEX))
-        ids = {name.partition('.')[2] for name in names
-               if name.startswith(('job.', 'book.'))}
-        # Read after the names: what is in use is in it by now.
-        open_ids = {entry.id for entry in self.entries()}
-        return sorted(ids - open_ids)
+    def passing(self) -> list[str]:
+        """The ids of those that begin or end just now, or whose processes
+        were killed then."""
+        try:
+            found = self._records.read(_OPEN)
+        except exception.RecordNotFound:
+            return []
+        return sorted(key.removeprefix(_passing('')) for key in found
+                      if key.startswith(_passing('')))
 
     def is_nobodys(self, job_id: str) -> bool:
         """Whether nobody has its lease, or a process of this host that is
@@ -233,6 +238,10 @@ class JobRecords:
 
 def _key(job_id: str) -> str:
     return f'job.{job_id}'
+
+
+def _passing(job_id: str) -> str:
+    return f'passing.{job_id}'
 
 
 def _claim_key(claim: str) -> str:

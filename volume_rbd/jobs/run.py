@@ -87,12 +87,14 @@ class Run:
         """
         job = dataclasses.replace(job, node=node.describe(),
                                   clients=(self._client.address,))
+        self.records.announce(job.id)
         self.lease.take()
         try:
             self.records.open(job)
         except BaseException:
             self.lease.stop()
             self.records.remove(job.id)
+            self.records.forget(job.id)
             raise
         self._found(job)
 
@@ -274,6 +276,7 @@ class Run:
         # Whoever was killed while he began it left less than a book.
         books.remove(self._backend, self._id)
         self.records.remove(self._id)
+        self.records.forget(self._id)
 
     def _leave(self, note: Note) -> None:
         """For whoever takes it up; this connection is another job's then."""

@@ -321,6 +321,7 @@ def test_what_nobody_of_us_has_signed_is_left_alone(estate: Estate,
 def test_a_job_with_other_arguments_than_its_operation_has_is_not_run(
         estate: Estate, changes: dict[str, Any]) -> None:
     job = _job(**changes)
+    estate.records().announce(job.id)
     estate.records().open(job)
     before = estate.world.state()
 
@@ -340,18 +341,37 @@ def test_no_token_is_in_a_record(estate: Estate) -> None:
         assert word not in text
 
 
-def test_remnants_of_what_began_or_ended_are_swept(estate: Estate) -> None:
-    estate.make_volume()
+def test_what_was_begun_or_ended_and_no_more_is_swept(estate: Estate
+                                                      ) -> None:
     records = estate.records()
-    records.lock('left-1', 'somebody/else', 1)
-    estate.world.cluster.records('volumes', NAMESPACE).create(
-        'book.left-2', {'book': '{}'})
+    for job_id in ('begun', 'ended', 'alive'):
+        records.announce(job_id)
+    records.lock('begun', 'somebody/else', 1)
+    records.lock('alive', 'somebody/else', 30)
+    books = estate.world.cluster.records('volumes', NAMESPACE)
+    books.create('book.ended', {'book': '{}', 'flow.ended': '{}'})
+    books.write('index', {'book.ended': 'x', 'flow.ended': 'ended',
+                          'book.begun': 'x', 'flow.begun': 'begun'})
     time.sleep(1.1)
 
     estate.driver().jobs.recover_until_idle(5)
 
+    assert records.passing() == ['alive']
     assert {name for _, namespace, name in estate.world.ceph.records
-            if namespace == NAMESPACE} <= {'open', 'index', 'history'}
+            if namespace == NAMESPACE} == {'open', 'index', 'job.alive'}
+    assert books.read('index') == {}
+
+
+def test_who_was_swept_before_he_had_a_lease_begins_again(estate: Estate
+                                                          ) -> None:
+    records, job = estate.records(), _job(claims=('volume/v',))
+    records.announce(job.id)
+    records.forget(job.id)
+
+    records.open(job)
+
+    assert [entry.job for entry in records.entries()] == [job]
+    assert records.passing() == []
 
 
 def test_the_history_is_bounded(estate: Estate) -> None:
