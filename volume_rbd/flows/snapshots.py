@@ -22,9 +22,19 @@ def drop_of(volume: Image, name: str) -> None:
     until that clone is flattened or gone."""
     found = volume.find_snapshot(name)
     if found is None:
+        finish_removal(volume, name)
         return
     if found.is_protected:
         if volume.children(found.id):
             return
         volume.unprotect_snapshot(name)
     volume.remove_snapshot(name)
+
+
+def finish_removal(volume: Image, name: str) -> None:
+    """Remove what is left of a removal that was interrupted: librbd moves a
+    snapshot to the trash namespace first, and then out of it."""
+    for found in volume.snapshots():
+        if (found.in_trash and found.name == name
+                and not volume.children(found.id)):
+            volume.remove_snapshot_by_id(found.id)

@@ -17,7 +17,7 @@ from taskflow.patterns import linear_flow
 from taskflow.types import failure
 
 from volume_rbd import exception
-from volume_rbd.flows import strategies
+from volume_rbd.flows import snapshots, strategies
 from volume_rbd.flows.base import Task, Tools
 
 CREATE = 'create_snapshot'
@@ -79,6 +79,7 @@ class DeleteSnapshot(Task):
             with self.tools.pool.open(volume_name) as volume:
                 if self.tools.is_resumed and not volume.find_snapshot(
                         snapshot_name):
+                    snapshots.finish_removal(volume, snapshot_name)
                     return
                 volume.unprotect_snapshot(snapshot_name)
                 volume.remove_snapshot(snapshot_name)
