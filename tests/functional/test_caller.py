@@ -280,17 +280,20 @@ def test_no_record_of_a_flow_has_the_token(
     driver = house.driver(optimized={'flow_connection': house.database_url})
     seen: list[str] = []
     report = Steps('registering the image',
-                   lambda: seen.append(_dump(house)))
+                   lambda: seen.append(_dump(house, driver)))
     upload(driver, volume, door(house).for_caller(caller), report)
     assert volume in seen[0]
     assert caller.auth_token not in seen[0]
     assert 'gAAAA' not in seen[0]
 
 
-def _dump(house: House) -> str:
-    return '\n'.join(
-        str(row) for table in ('logbooks', 'flowdetails', 'atomdetails')
-        for row in house._sql('volume_rbd', f'SELECT * FROM {table}'))
+def _dump(house: House, driver: RBDDriver) -> str:
+    """What is in the database, and what is in RADOS."""
+    records = driver.cluster.records(driver.config.pool, 'volume_rbd.jobs')
+    return '\n'.join([
+        *(str(row) for table in ('logbooks', 'flowdetails', 'atomdetails')
+          for row in house._sql('volume_rbd', f'SELECT * FROM {table}')),
+        *(str(records.read(name)) for name in records.names())])
 
 
 def test_nobody_asked_and_the_service_acts(house: House) -> None:
