@@ -38,6 +38,13 @@ def check_values(group: Any, name: str) -> None:
     if group.image_base_cache and not group.rbd_max_clone_depth:
         raise _contradiction(name, 'image_base_cache clones, and '
                              'rbd_max_clone_depth 0 is never to clone')
+    scheme = group.jobboard.partition('://')[0]
+    if scheme not in ('', 'redis', 'etcd', 'zookeeper'):
+        # Not the value: it may hold a password.
+        raise exception.ConfigurationError(
+            f'Backend {name!r}: jobboard is of no kind that is known.',
+            remedy='Begin it with redis://, etcd:// or zookeeper://, or leave '
+                   'it empty.')
     if group.replication_device:
         raise exception.ConfigurationError(
             f'Backend {name!r}: replication_device is set, and replication '

@@ -18,11 +18,13 @@ from volume_rbd import exception, opts, progress
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.flows import engine
 from volume_rbd.flows.base import Result, Tools
-from volume_rbd.jobs import books, node, registry
+from volume_rbd.jobs import board, books, node, registry
 from volume_rbd.jobs.clients import Clients
 from volume_rbd.jobs.job import Job, Note, State
+from volume_rbd.jobs.poster import Poster
 from volume_rbd.jobs.records import Entry, JobRecords
 from volume_rbd.jobs.run import Outcome, Run
+from volume_rbd.jobs.waits import Waits
 
 LOG = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ class Jobs:
         self._cluster = cluster
         self._make_tools = make_tools
         self._clients = Clients(cluster.private)
-        self._running: dict[str, object] = {}
+        self._running: dict[str, Run | None] = {}
         self._settling = 0
         self._lock = threading.Lock()
         self._executor = concurrent.futures.ThreadPoolExecutor(
@@ -95,6 +97,10 @@ class Jobs:
     @property
     def _records(self) -> JobRecords:
         return JobRecords(self._cluster, self._config.pool)
+
+    @property
+    def _waits(self) -> Waits:
+        return Waits(self._cluster, self._config.pool)
 
     # -- running -------------------------------------------------------------
     def run(self, operation: str, arguments: Mapping[str, Any],
@@ -126,8 +132,11 @@ class Jobs:
             clients=(), created_at=time.time(), project_id=project_id,
             user_id=user_id, is_undone_when_lost=is_undone_when_lost,
             has_secret=tools.encryption is not None)
-        outcome = self._begin(job, tools, check)
-        return outcome.get_result()
+        if not board.is_posted(job, tools):
+            return self._begin(job, tools, check).get_result()
+        job = dataclasses.replace(job, is_posted=True)
+        return Poster(self._config, self._cluster, self.settle).run(
+            job, tools, lambda: self._begin(job, tools, check))
 
     def _begin(self, job: Job, tools: Tools, check: Callable[[], None]
                ) -> Outcome:
@@ -138,7 +147,8 @@ class Jobs:
                 except exception.JobConflict as error:
                     conflict = error
                 else:
-                    return run.go(tools, check)
+                    return (run.prepare(check) if job.is_posted
+                            else run.go(tools, check))
             outcome = self._settle_like(conflict, job, tools)
             if outcome is not None and outcome.state is State.DONE:
                 return outcome
@@ -153,7 +163,8 @@ class Jobs:
         entry = self._records.find(conflict.job)
         if entry is None:
             return None
-        if entry.job is None or not self._is_abandoned(entry):
+        if entry.job is None or not self._is_abandoned(entry) or (
+                entry.job.is_posted and self._waits.has_waiting(entry.id)):
             raise conflict
         is_same = _is_same(entry.job, job)
         LOG.info('Job %s was left by %s; it is %s', entry.id,
@@ -205,6 +216,20 @@ class Jobs:
                  f': {outcome.error}' if outcome.error else '')
         return outcome
 
+    def is_ours_to_do(self, job_id: str) -> bool:
+        """Whether a worker may take up what was posted: it is one of ours,
+        and the service may see its image. If not, it is done where it was
+        asked for."""
+        entry = self._records.find(job_id)
+        if entry is None or entry.job is None:
+            LOG.info('Job %s is over, or is none of ours', job_id)
+            return False
+        registry.check(entry.job)
+        tools = self._make_tools(entry.job)
+        if 'image_id' in entry.job.arguments:
+            tools.glance.get_image(entry.job.arguments['image_id'])
+        return True
+
     def recover_soon(self) -> None:
         """Take up the jobs whose owners are gone, without any wait here."""
         def recover() -> None:
@@ -246,6 +271,8 @@ class Jobs:
 
     def _try_to_settle(self, job_id: str) -> Outcome | None:
         try:
+            if self._is_closing.is_set():
+                return None
             return self.settle(job_id)
         except exception.JobConflict:
             return None  # somebody was quicker
@@ -271,6 +298,11 @@ class Jobs:
         note, _ = self._records.note(entry.id)
         if note.attempts >= _MOST_ATTEMPTS:
             return False
+        if note.state == State.POSTED and entry.id not in self._not_before:
+            # First a worker, then who has posted it.
+            self._not_before[entry.id] = (
+                now + 2 * self._config.jobboard_timeout_s)
+            return False
         self._not_before[entry.id] = now + _TRIED_AGAIN_S * 2 ** note.attempts
         return True
 
@@ -291,6 +323,7 @@ class Jobs:
                 for job_id in remnants:
                     books.remove(backend, job_id)
                     records.remove(job_id)
+                    self._waits.remove(job_id)
         records.trim_history()
 
     def recover_until_idle(self, timeout_s: float = 60.0) -> list[Outcome]:
@@ -330,6 +363,16 @@ class Jobs:
                 LOG.warning('Jobs are not looked for now: %s', error)
             if self._is_closing.wait(self._config.job_lease_s / 3):
                 return
+
+    def let_go(self) -> None:
+        """Take up nothing more, and leave what runs here to others, who
+        then have it at once."""
+        self._is_closing.set()
+        with self._lock:
+            running = list(self._running.values())
+        for run in running:
+            if run is not None:
+                run.lease.let_go()
 
     def close(self, *, wait: bool = True) -> None:
         """:param wait: for the jobs that are being settled; else they are
@@ -431,7 +474,8 @@ def _state(note: Note, is_nobodys: bool) -> State:
         return State.RUNNING
     if note.attempts >= _MOST_ATTEMPTS:
         return State.STUCK
-    known = {state.value: state for state in (State.WAITING, State.UNDOING)}
+    known = {state.value: state for state in (
+        State.WAITING, State.UNDOING, State.POSTED)}
     return known.get(note.state, State.ABANDONED)
 
 

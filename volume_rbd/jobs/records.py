@@ -4,12 +4,13 @@
 * ``open``: the jobs that are not over, and what each has claimed. One write
   puts a job and its claims, on the condition that nobody else has them.
 * ``job.ID``: the lease of a job and the note of how far it came.
+* ``wait.ID``: who waits for a job that another process runs, see waits.py.
 * ``history``: the notes of jobs that are over, a bounded number.
 * ``book.ID`` and ``index``: taskflow's, see :mod:`volume_rbd.persistence`.
 
 The lease comes before the entry in ``open``, and the entry before everything
 else that a job makes; and what a job leaves goes in the opposite order. So a
-``job.ID`` or ``book.ID`` without an entry is only ever a remnant.
+``job.ID``, ``book.ID`` or ``wait.ID`` without an entry is only ever a remnant.
 """
 
 from __future__ import annotations
@@ -170,11 +171,12 @@ class JobRecords:
         or ended a job."""
         names = self._records.names()
         ids = {name.partition('.')[2] for name in names
-               if name.startswith(('job.', 'book.'))}
+               if name.startswith(('job.', 'book.', 'wait.'))}
         # Read after the names: what is in use is in it by now.
         open_ids = {entry.id for entry in self.entries()}
         return [job_id for job_id in sorted(ids - open_ids)
-                if self.find_lock(job_id) is None]
+                if self.find_lock(job_id) is None
+                and self._records.find_lock(wait_key(job_id)) is None]
 
     # -- history -------------------------------------------------------------
     def remember(self, job: Job, note: Note) -> None:
@@ -217,6 +219,10 @@ class JobRecords:
 
 def _key(job_id: str) -> str:
     return f'job.{job_id}'
+
+
+def wait_key(job_id: str) -> str:
+    return f'wait.{job_id}'
 
 
 def _claim_key(claim: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from oslo_log import log as logging
@@ -23,6 +23,7 @@ from volume_rbd.jobs.job import Job, Note, State
 from volume_rbd.jobs.lease import Lease
 from volume_rbd.jobs.records import Entry, JobRecords
 from volume_rbd.jobs.report import JobReport
+from volume_rbd.jobs.waits import Answer, Waits
 
 LOG = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Run:
         self._backend = backend
         self._id = job_id
         self.records = JobRecords(client, config.pool)
+        self._waits = Waits(client, config.pool)
         self.report = JobReport(Note(), shown)
         self.lease = Lease(self.records, job_id, config.job_lease_s,
                            self._on_tick)
@@ -120,7 +122,10 @@ class Run:
             return False
         note, is_cancelled = self.records.note(self._id)
         self.report.note = note
-        if note.state != State.WAITING:
+        if note.state == State.POSTED:
+            note.state = State.RUNNING.value
+            self.records.write_note(self._id, note)
+        elif note.state != State.WAITING:
             note.attempts += 1
             self.records.write_note(self._id, note)
         if is_cancelled:
@@ -141,7 +146,9 @@ class Run:
 
     def _on_tick(self) -> None:
         _, is_cancelled = self.records.note(self._id)
-        if is_cancelled:
+        if is_cancelled or (self.job.is_undone_when_lost
+                            and self.job.is_posted
+                            and not self._waits.has_waiting(self._id)):
             self.report.cancel()
         self.records.write_note(self._id, self.report.update())
 
@@ -165,6 +172,17 @@ class Run:
             kept = books.begin(self._backend, self._id, self.job.operation)
             ended.has_begun = True
             self._run(ended, flow, kept)
+        return ended.outcome(self.job)
+
+    def prepare(self, check: Callable[[], None]) -> Outcome:
+        """Begin a new job, and leave it to whoever takes it up.
+
+        :param check: see :meth:`go`.
+        """
+        with self._ending() as ended:
+            check()
+            books.begin(self._backend, self._id, self.job.operation)
+            ended.has_begun = ended.is_posted = True
         return ended.outcome(self.job)
 
     def settle(self, tools: Tools, *, undo: bool = False) -> Outcome:
@@ -197,10 +215,17 @@ class Run:
         else:
             done = {atom.name for atom in kept.detail
                     if atom.state == states.SUCCESS}
-            if undo or operation.decide(
-                    tools, self.job, done) is registry.Rule.UNDO:
+            if undo or self._is_to_undo(operation, tools, done):
                 self.report.cancel()
             self._run(ended, flow, kept)
+
+    def _is_to_undo(self, operation: registry.Operation, tools: Tools,
+                    done: Collection[str]) -> bool:
+        if self.job.is_posted and self._waits.has_waiting(self._id):
+            # Who may have it was found out there, as whoever asks.
+            return False
+        return operation.decide(tools, self.job,
+                                done) is registry.Rule.UNDO
 
     def _run(self, ended: _Ended, flow: taskflow_flow.Flow,
              kept: engine.Kept) -> None:
@@ -254,6 +279,8 @@ class Run:
         if ended.result is not None:
             note.bytes_moved = ended.result.bytes_moved
         try:
+            if self.job.is_posted:
+                self._tell(ended)
             if state in (State.DONE, State.UNDONE):
                 self._forget(note, ended)
             else:
@@ -264,6 +291,12 @@ class Run:
             LOG.warning('Job %s stays written down for now: %s', self._id,
                         error)
             self.lease.let_go()
+
+    def _tell(self, ended: _Ended) -> None:
+        """Whoever waits; before anybody can see that it is over."""
+        if ended.state is not State.ABANDONED and (
+                ended.result is not None or ended.error is not None):
+            self._waits.tell(self._id, Answer(ended.result, ended.error))
 
     def _forget(self, note: Note, ended: _Ended) -> None:
         note.ended_at = time.time()
@@ -289,6 +322,7 @@ class _Ended:
 
     :param flow: that was run, or undone.
     :param has_begun: there is a logbook: something may have been made.
+    :param is_posted: it was only begun, for others.
     """
 
     flow: taskflow_flow.Flow | None = None
@@ -296,6 +330,7 @@ class _Ended:
     error: exception.VolumeRBDError | None = None
     has_begun: bool = False
     is_pending: bool = False
+    is_posted: bool = False
     is_interrupted: bool = False
 
     @property
@@ -304,6 +339,8 @@ class _Ended:
             return State.ABANDONED
         if self.error is not None:
             return self._state_of_failure()
+        if self.is_posted:
+            return State.POSTED
         if self.is_pending or (
                 self.result is not None
                 and self.result.values.get('registration')
