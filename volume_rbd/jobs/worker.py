@@ -54,7 +54,7 @@ class Conductor(impl_nonblocking.NonBlockingConductor):
 
     def _engine_from_job(self, job: Any) -> NoReturn:
         """Of what a posting names nothing is ever loaded."""
-        raise taskflow_exceptions.NotSupported(
+        raise NotImplementedError(
             'An engine is made by volume_rbd.jobs only.')
 
     def _dispatch_job(self, job: Any) -> bool:
