@@ -115,6 +115,7 @@ class House:
                 config: str | None = None) -> dict[str, str]:
         path = config or self.config(overrides)
         return {'PATH': os.environ['PATH'], 'LANG': 'C.UTF-8',
+                'PYTHONPATH': os.environ.get('PYTHONPATH', ''),
                 **self.sandbox.env(role), 'VOLUME_RBD_CONFIG': path,
                 **(environ or {})}
 

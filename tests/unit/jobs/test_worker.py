@@ -381,7 +381,7 @@ def test_a_record_that_is_forged_is_left_alone(yard: Yard) -> None:
 def test_no_engine_is_ever_made_of_a_posting(yard: Yard) -> None:
     driver = yard.driver()
     conductor = Conductor(driver.jobs, yard.board(driver), 1)
-    with pytest.raises(NotImplementedError, match='volume_rbd.jobs only'):
+    with pytest.raises(NotImplementedError, match='by volume_rbd'):
         conductor._engine_from_job(object())
 
 
