@@ -21,6 +21,24 @@ LOG = logging.getLogger(__name__)
 _FORMER_OPTIONS = ('rbd_keyring_conf',)
 
 
+def check_jobboard(name: str, jobboard: str, flow_connection: str) -> None:
+    """:raises ConfigurationError: workers could not use it."""
+    if not jobboard:
+        return
+    # Not the values: they may hold a password.
+    if jobboard.partition('://')[0] not in ('redis', 'etcd', 'zookeeper'):
+        raise exception.ConfigurationError(
+            f'Backend {name!r}: jobboard is of no kind that is known.',
+            remedy='Begin it with redis://, etcd:// or zookeeper://, or leave '
+                   'it empty.')
+    scheme = flow_connection.partition(':')[0]
+    if scheme in ('memory', 'dir', 'file'):
+        raise exception.ConfigurationError(
+            f'Backend {name!r}: jobboard is set, and workers cannot read '
+            f'what flow_connection keeps ({scheme}).',
+            remedy='Use rados:// or a database for flow_connection.')
+
+
 def check_values(group: Any, name: str) -> None:
     """Refuse values that are wrong or contradict each other.
 
@@ -38,13 +56,6 @@ def check_values(group: Any, name: str) -> None:
     if group.image_base_cache and not group.rbd_max_clone_depth:
         raise _contradiction(name, 'image_base_cache clones, and '
                              'rbd_max_clone_depth 0 is never to clone')
-    scheme = group.jobboard.partition('://')[0]
-    if scheme not in ('', 'redis', 'etcd', 'zookeeper'):
-        # Not the value: it may hold a password.
-        raise exception.ConfigurationError(
-            f'Backend {name!r}: jobboard is of no kind that is known.',
-            remedy='Begin it with redis://, etcd:// or zookeeper://, or leave '
-                   'it empty.')
     if group.replication_device:
         raise exception.ConfigurationError(
             f'Backend {name!r}: replication_device is set, and replication '

@@ -563,6 +563,8 @@ def freeze_backend(group: Any, name: str, *,
     :raises ConfigurationError: a value is wrong or contradicts another.
     """
     option_checks.check_values(group, name)
+    flow_connection = group.flow_connection or flow_connection
+    option_checks.check_jobboard(name, group.jobboard, flow_connection)
     timeout: int = group.rados_connect_timeout
     return BackendConfig(
         name=name,
@@ -607,7 +609,7 @@ def freeze_backend(group: Any, name: str, *,
         max_volume_bytes=max_volume_bytes,
         vmdk_allowed_types=tuple(vmdk_allowed_types),
         may_convert=may_convert,
-        flow_connection=group.flow_connection or flow_connection,
+        flow_connection=flow_connection,
         job_lease_s=group.job_lease,
         jobboard=group.jobboard,
         jobboard_namespace=group.jobboard_namespace,

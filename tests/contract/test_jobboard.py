@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from taskflow import exceptions as taskflow_exceptions
+from taskflow.jobs import backends
 
 from tests.fakes.jobboard import MemoryServer
 from tests.jobboards import SERVERS
@@ -133,6 +134,37 @@ def test_a_server_that_is_away_is_a_failure_to_wait_for(url: str) -> None:
         board.post(a_job())
     with pytest.raises(taskflow_exceptions.JobFailure):
         board.iterjobs()
+    board.close()
+
+
+@pytest.mark.parametrize(('url', 'conf'), [
+    ('redis://user:p%40ss@host/2?ssl=true', {
+        'board': 'redis', 'host': 'host', 'port': 6379, 'username': 'user',
+        'password': 'p@ss', 'db': '2', 'ssl': 'true', 'socket_timeout': 10,
+        'socket_connect_timeout': 10, 'namespace': f'volume_rbd/{FSID}/ceph'}),
+    ('redis://host:1?socket_timeout=3', {
+        'board': 'redis', 'host': 'host', 'port': 1, 'socket_timeout': '3',
+        'socket_connect_timeout': 10, 'namespace': f'volume_rbd/{FSID}/ceph'}),
+    ('etcd://host?ca_cert=/x&protocol=https', {
+        'board': 'etcd', 'host': 'host', 'port': 2379, 'ca_cert': '/x',
+        'protocol': 'https', 'timeout': 10,
+        'path': f'volume_rbd/{FSID}/ceph'}),
+    ('zookeeper://a:1,b:2', {
+        'board': 'zookeeper', 'hosts': 'a:1,b:2',
+        'path': f'/volume_rbd/{FSID}/ceph'})])
+def test_a_url_is_what_taskflow_wants_of_that_kind(
+        url: str, conf: dict[str, object], monkeypatch: pytest.MonkeyPatch
+        ) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(backends, 'fetch', lambda name, conf: asked.append(
+        conf))
+    Boards(url).open()
+    assert asked == [conf]
+
+
+def test_zookeepers_board_is_made_of_its_url() -> None:
+    board = Boards('zookeeper://127.0.0.1:1').open()
+    assert not board.connected
     board.close()
 
 

@@ -80,7 +80,7 @@ class Jobs:
         self._cluster = cluster
         self._make_tools = make_tools
         self._clients = Clients(cluster.private)
-        self._running: dict[str, Run | None] = {}
+        self._running: dict[str, object] = {}
         self._settling = 0
         self._lock = threading.Lock()
         self._executor = concurrent.futures.ThreadPoolExecutor(
@@ -271,8 +271,6 @@ class Jobs:
 
     def _try_to_settle(self, job_id: str) -> Outcome | None:
         try:
-            if self._is_closing.is_set():
-                return None
             return self.settle(job_id)
         except exception.JobConflict:
             return None  # somebody was quicker
@@ -363,16 +361,6 @@ class Jobs:
                 LOG.warning('Jobs are not looked for now: %s', error)
             if self._is_closing.wait(self._config.job_lease_s / 3):
                 return
-
-    def let_go(self) -> None:
-        """Take up nothing more, and leave what runs here to others, who
-        then have it at once."""
-        self._is_closing.set()
-        with self._lock:
-            running = list(self._running.values())
-        for run in running:
-            if run is not None:
-                run.lease.let_go()
 
     def close(self, *, wait: bool = True) -> None:
         """:param wait: for the jobs that are being settled; else they are

@@ -22,7 +22,6 @@ from taskflow.conductors.backends import impl_nonblocking
 
 from volume_rbd import exception
 from volume_rbd.jobs.board import CLAIM_S, Board
-from volume_rbd.jobs.job import State
 from volume_rbd.jobs.jobs import Jobs
 
 LOG = logging.getLogger(__name__)
@@ -35,8 +34,7 @@ class Conductor(impl_nonblocking.NonBlockingConductor):
     """Takes jobs from the board, and has them run by :class:`Jobs`.
 
     Whatever comes of one, it is off the board then: in RADOS it is found by
-    those who look for jobs without an owner. Only what is left because this
-    process ends is given back, so that another worker has it at once.
+    those who look for jobs without an owner.
 
     :param most: how many run at once.
     """
@@ -62,25 +60,22 @@ class Conductor(impl_nonblocking.NonBlockingConductor):
         if self._is_ending.is_set():
             return False
         with self._claiming(job):
-            return self._settle(job.details)
+            self._settle(job.details)
+        return True
 
-    def _settle(self, details: object) -> bool:
+    def _settle(self, details: object) -> None:
         job_id = self._board.find_job(details)
         if job_id is None:
             LOG.warning('What is on the jobboard is no job of this backend; '
                         'it is removed')
-            return True
+            return
         try:
-            if not self._jobs.is_ours_to_do(job_id):
-                return True
-            outcome = self._jobs.settle(job_id)
+            if self._jobs.is_ours_to_do(job_id):
+                self._jobs.settle(job_id)
         except exception.JobConflict:
-            return True  # somebody else has it
+            LOG.debug('Job %s is at work elsewhere', job_id)
         except exception.VolumeRBDError as error:
             LOG.warning('Job %s is not done here: %s', job_id, error)
-            return True
-        return (outcome is None or outcome.state is not State.ABANDONED
-                or not self._is_ending.is_set())
 
     @contextlib.contextmanager
     def _claiming(self, job: Any) -> Iterator[None]:
@@ -109,7 +104,6 @@ class Worker:
     """
 
     def __init__(self, jobs: Jobs, board: Board, most: int) -> None:
-        self._jobs = jobs
         self._board = board
         self._conductor = Conductor(jobs, board, most)
         self._is_ending = threading.Event()
@@ -127,11 +121,12 @@ class Worker:
                 LOG.warning('%s; it is tried again', error)
             self._is_ending.wait(_TRIED_AGAIN_S)
 
-    def stop(self, timeout_s: float) -> None:
-        """Take no more jobs, and leave what runs to others."""
+    def stop(self) -> None:
+        """Take no more jobs."""
         self._is_ending.set()
         self._conductor.stop()
-        self._jobs.let_go()
-        self._thread.join(timeout_s)
-        with contextlib.suppress(taskflow_exceptions.JobFailure):
-            self._board.close()
+
+    def wait(self) -> None:
+        """For what still runs, after :meth:`stop`."""
+        self._thread.join()
+        self._board.close()

@@ -53,7 +53,8 @@ class Yard(Estate):
         try:
             yield driver
         finally:
-            worker.stop(30)
+            worker.stop()
+            worker.wait()
 
     def upload(self, report: progress.Progress | None = None) -> Result:
         """Into a record that is there, as a service does."""
@@ -323,27 +324,6 @@ def test_what_nobody_waits_for_any_more_is_undone(yard: Yard) -> None:
     yard.check_no_job()
 
 
-def test_who_ends_leaves_its_job_to_others_at_once(yard: Yard) -> None:
-    upload = yard.upload_in_thread()
-    job = yard.posted()
-    stopped, worker = Stopped('choosing a strategy'), yard.driver()
-    ended = Upload(lambda: worker.jobs.settle(job, report=stopped))
-    ended.start()
-    assert stopped.is_there.wait(30)
-
-    worker.jobs.let_go()
-    assert yard.records().find_lock(job) is None
-    with yard.working() as other:
-        other.jobs.recover_until_idle(20)
-        assert upload.end().error is None
-    before = yard.world.state()
-    stopped.wake()
-    ended.end()
-    assert yard.world.state() == before
-    assert worker.jobs.recover() == [] or not worker.jobs.list()
-    yard.check_no_job()
-
-
 # -- what is on the board -----------------------------------------------------
 @pytest.mark.parametrize('details', [
     {'job': str(uuid.UUID(int=5)), 'backend': 'ceph'},
@@ -399,6 +379,7 @@ def test_an_image_that_the_service_may_not_see_is_uploaded_here(
         result = driver.images.upload(
             SOURCE, ImageRequest('image', image_id=image_id))
     finally:
-        worker.stop(30)
+        worker.stop()
+        worker.wait()
     assert result.strategy == 'copy'
     yard.check_no_job()
