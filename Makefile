@@ -32,7 +32,7 @@ unit: install
 	@$(BIN)/pytest -q tests/unit
 
 faults: install
-	@$(BIN)/pytest -m faults tests
+	@$(BIN)/pytest -s -m faults -o session_timeout=43200 tests
 
 soak: install
 	@VOLUME_RBD_TEST_OPERATIONS=6000 \

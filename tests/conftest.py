@@ -47,7 +47,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Unit tests first: they fail in seconds."""
-    order = ('unit', 'contract', 'functional', 'e2e', 'benchmark')
+    order = ('unit', 'contract', 'functional', 'faults', 'e2e', 'benchmark')
 
     def rank(item: pytest.Item) -> int:
         parts = item.path.parts

@@ -6,6 +6,7 @@ What the stock driver works with goes on working, also where it has no effect.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from oslo_log import log as logging
 from volume_rbd import exception, sections
 
 LOG = logging.getLogger(__name__)
+
+_HOURS = re.compile(r'([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)')
 
 # The stock driver has had it; it is without effect since 2020 (OSSN-0085).
 _FORMER_OPTIONS = ('rbd_keyring_conf',)
@@ -56,6 +59,9 @@ def check_values(group: Any, name: str) -> None:
     if group.image_base_cache and not group.rbd_max_clone_depth:
         raise _contradiction(name, 'image_base_cache clones, and '
                              'rbd_max_clone_depth 0 is never to clone')
+    if group.background_tasks == 'mgr' and group.background_bytes_per_s:
+        raise _contradiction(name, "background_tasks mgr cannot be held to "
+                             'background_bytes_per_s')
     if group.replication_device:
         raise exception.ConfigurationError(
             f'Backend {name!r}: replication_device is set, and replication '
@@ -78,6 +84,28 @@ def check_values(group: Any, name: str) -> None:
     if group.deferred_deletion_delay and not group.enable_deferred_deletion:
         LOG.warning('Backend %r: deferred_deletion_delay has no effect '
                     'without enable_deferred_deletion.', name)
+
+
+def parse_hours(text: str, name: str) -> tuple[int, int] | None:
+    """background_hours as minutes of the day; None: all day.
+
+    :raises ConfigurationError:
+    """
+    if not text.strip():
+        return None
+    found = _HOURS.fullmatch(text.strip())
+    if found is None:
+        raise exception.ConfigurationError(
+            f'Backend {name!r}: background_hours {text!r} is not of the form '
+            'HH:MM-HH:MM.', remedy='Write for instance 22:00-06:00, or leave '
+                                   'it empty for all day.')
+    begin_h, begin_min, end_h, end_min = map(int, found.groups())
+    begin, end = begin_h * 60 + begin_min, end_h * 60 + end_min
+    if begin == end:
+        raise exception.ConfigurationError(
+            f'Backend {name!r}: background_hours {text!r} ends when it '
+            'begins.', remedy='Leave it empty for all day.')
+    return begin, end
 
 
 def _contradiction(name: str, what: str) -> exception.ConfigurationError:

@@ -193,7 +193,36 @@ backend_opts: list[cfg.Opt] = [
         help='The object size of new volumes, in MiB.'),
     cfg.IntOpt(
         'rbd_concurrent_flatten_operations', default=3, min=1,
-        help='How many flattens run at once in the background.'),
+        help='How many flattens run at once, of those that are in the '
+             'background and those that somebody waits for together.'),
+    cfg.IntOpt(
+        'background_operations', default=4, min=1, max=64,
+        help='How many flattens and removals of deleted volumes run at once '
+             'in the background, in each process. They share this fairly. '
+             'What somebody waits for does not count.'),
+    cfg.IntOpt(
+        'background_bytes_per_s', default=0, min=0,
+        help='How many bytes a second all flattens in the background of this '
+             'backend may move together, in each process, about; a removal '
+             'moves none. 0: no limit.'),
+    cfg.StrOpt(
+        'background_hours', default='',
+        help='When flattens and removals may run in the background, as '
+             'HH:MM-HH:MM by the clock of the host, for instance '
+             '22:00-06:00. What runs at the end stops, and goes on the next '
+             'time. Empty: always.'),
+    cfg.StrOpt(
+        'background_tasks', default='auto',
+        choices=[
+            ('auto', "Ceph's manager does what is large, where it answers "
+                     'and bytes are not limited; this service does the rest'),
+            ('mgr', "Ceph's manager, where it answers"),
+            ('local', 'this service')],
+        help='Who flattens and removes in the background. The manager (its '
+             'module rbd_support) goes on when this service ends, but does '
+             'one thing after another for the whole cluster, and cannot be '
+             'held to a bandwidth. rbd_user needs the cap "mgr \'profile '
+             'rbd\'" for it.'),
     cfg.StrOpt(
         'flatten_when', default='before_use',
         choices=[
@@ -395,7 +424,11 @@ class GlanceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BackendConfig:
-    """One backend, frozen. Field names follow the options."""
+    """One backend, frozen. Field names follow the options.
+
+    :param background_hours: from and to, in minutes of the day; None: all
+        day.
+    """
 
     name: str
     pool: str
@@ -410,6 +443,10 @@ class BackendConfig:
     max_clone_depth: int = 5
     object_size_bytes: int = 4 * 1024 ** 2
     concurrent_flattens: int = 3
+    background_operations: int = 4
+    background_bytes_per_s: int | None = None
+    background_hours: tuple[int, int] | None = None
+    background_tasks: str = 'auto'
     flatten_when: str = 'before_use'
     deletion_delay_s: int = 0
     purge_interval_s: int = 60
@@ -586,6 +623,11 @@ def freeze_backend(group: Any, name: str, *,
         max_clone_depth=group.rbd_max_clone_depth,
         object_size_bytes=group.rbd_store_chunk_size * 1024 ** 2,
         concurrent_flattens=group.rbd_concurrent_flatten_operations,
+        background_operations=group.background_operations,
+        background_bytes_per_s=group.background_bytes_per_s or None,
+        background_hours=option_checks.parse_hours(group.background_hours,
+                                                   name),
+        background_tasks=group.background_tasks,
         flatten_when=group.flatten_when,
         deletion_delay_s=(group.deferred_deletion_delay
                           if group.enable_deferred_deletion else 0),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clones: both formats, parents and children, flatten, what is inherited."""
 
+import time
+
 import pytest
 
 from volume_rbd import exception, model
@@ -366,3 +368,20 @@ def test_a_clone_that_shrank_and_grew_does_not_see_the_parent_again(ceph):
         image.resize(2 * MIB)
         assert image.read(MIB - 11, 20) == b'p' + bytes(19)
         assert sum(e.length for e in image.extents() if e.exists) <= MIB
+
+
+def test_a_snapshot_knows_when_it_was_taken_also_once_removed(ceph):
+    begin = time.time()
+    parent = ceph.new_parent()
+    ceph.new_clone(parent)
+
+    with ceph.volumes.open(parent.image) as image:
+        [found] = image.snapshots()
+        taken_at = image.snapshot_time(found.id)
+        image.remove_snapshot('snap')
+        assert image.snapshots()[0].in_trash
+        assert image.snapshot_time(found.id) == taken_at
+        with pytest.raises(exception.SnapshotNotFound):
+            image.snapshot_time(9999)
+
+    assert begin - 5 < taken_at < time.time() + 5

@@ -18,6 +18,7 @@ import threading
 from tests.fakes.ceph_disk import Disk, Link, Snap
 from tests.fakes.ceph_pool import FakePool
 from tests.fakes.ceph_records import FakeRecords
+from tests.fakes.ceph_tasks import FakeTasks, Task
 from volume_rbd import exception
 from volume_rbd.ceph import interface
 
@@ -35,6 +36,7 @@ class FakeCeph:
 
     :ivar caps: may be changed at any time.
     :ivar is_reachable: whether its monitors answer.
+    :ivar has_manager: whether its manager does.
     :ivar clone_format: 1 for a cluster that refuses format 2.
     """
 
@@ -48,6 +50,9 @@ class FakeCeph:
         self.caps = {user: dict(caps) for user, caps in DEFAULT_CAPS.items()}
         self.monitors = ['127.0.0.1:6789']
         self.is_reachable = True
+        self.has_manager = True
+        self.tasks: list[Task] = []
+        self.health = interface.Health('HEALTH_OK')
         self.clone_format = 2
         self.disks: dict[str, Disk] = {}
         self.blocklist: set[str] = set()
@@ -194,6 +199,13 @@ class FakeCluster:
     def pools(self) -> list[str]:
         self.begin('pools')
         return list(self.server.pools)
+
+    def tasks(self) -> FakeTasks:
+        return FakeTasks(self)
+
+    def health(self) -> interface.Health:
+        self.begin('health')
+        return self.server.health
 
     def monitors(self) -> list[str]:
         self.begin('monitors')

@@ -8,6 +8,7 @@ a clone does not have is its parent snapshot's, within the overlap.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 
 from volume_rbd import exception
@@ -38,6 +39,7 @@ class Snap:
     is_protected: bool = False
     in_trash: bool = False
     group: str | None = None
+    taken_at: float = dataclasses.field(default_factory=time.time)
 
 
 @dataclasses.dataclass

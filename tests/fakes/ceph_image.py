@@ -203,6 +203,11 @@ class FakeImage:
         return next((snap for snap in self.snapshots()
                      if snap.name == name and not snap.in_trash), None)
 
+    def snapshot_time(self, snapshot_id: int) -> float:
+        with self._lock:
+            self._begin('snapshot_time')
+            return self._disk.get_snap_by_id(snapshot_id).taken_at
+
     def create_snapshot(self, name: str) -> None:
         with self._lock:
             self._begin('create_snapshot', writes=True)

@@ -64,6 +64,23 @@ def test_both_operations_run_and_leave_no_record(
     assert house.cluster.digest('volumes', name) == DIGEST
 
 
+def test_flows_in_rados_that_fall_back_or_fail_leave_no_record(
+        house: House) -> None:
+    from tests.functional.test_fallback import only_admin
+    in_rados = {'DEFAULT': {'flow_connection': 'rados://'}}
+    driver = house.driver(**in_rados, **only_admin(house))
+    records = driver.cluster.records('volumes', 'volume_rbd.jobs')
+    volume = house.volume(DATA)
+    image, result = house.upload(volume, driver=driver)
+    assert result.reason == 'location_forbidden'
+    assert result.attempts[0]['strategy'] == 'clone'
+    assert house.member.digest(image) == DIGEST
+    with house.nothing_changes(), pytest.raises(exception.Cancelled):
+        house.upload(volume, driver=house.driver(**in_rados),
+                     report=cancelling_at('registering the image'))
+    assert records.names() == ['index']
+
+
 def test_flows_that_fall_back_or_fail_leave_no_record(house: House) -> None:
     from tests.functional.test_fallback import only_admin
     driver = house.driver(**kept(house), **only_admin(house))

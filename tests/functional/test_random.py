@@ -12,24 +12,26 @@ from __future__ import annotations
 
 import os
 import random
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pytest
 
 from tests.functional import content
 from tests.functional.content import MIB
 from tests.functional.house import House
+from tests.functional.shadow import (
+    MOST_BYTES,
+    MOST_IMAGES,
+    MOST_SNAPSHOTS,
+    MOST_VOLUMES,
+    Model,
+    Shadow,
+)
 from volume_rbd import model
 from volume_rbd.driver import RBDDriver
 
 OPERATIONS = int(os.environ.get('VOLUME_RBD_TEST_OPERATIONS', '200'))
 SEED = int(os.environ.get('VOLUME_RBD_TEST_SEED', '0'))
-#: Of all, one in so many is looked at after each operation; all at the end.
-CHECK_ONE_IN = 4
-MOST_BYTES = 24 * MIB
-MOST_VOLUMES, MOST_SNAPSHOTS, MOST_IMAGES = 6, 4, 4
-OBJECT = 4 * MIB
 #: What so many operations do by chance, but for one run in a million.
 _ENOUGH = 2000
 EVERY_WAY = {'upload clone', 'upload copy', 'upload upload',
@@ -37,27 +39,13 @@ EVERY_WAY = {'upload clone', 'upload copy', 'upload upload',
              'create convert'}
 
 
-class Shadow:
-    """A volume, as it should be.
-
-    :ivar snapshots: name -> content, the oldest first.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        self.data = bytearray(data)
-        self.snapshots: dict[str, bytes] = {}
-
-
-class Fuzzer:
+class Fuzzer(Model):
     """Does things to a house and to its shadow."""
 
     def __init__(self, house: House, seed: int) -> None:
+        super().__init__(house.cluster, 'volumes', seed)
         self.house = house
-        self.random = random.Random(seed)
         self.log: list[str] = []
-        self.volumes: dict[str, Shadow] = {}
-        #: id -> the disk inside, and its format.
-        self.images: dict[str, tuple[bytes, str]] = {}
         self.strategies: set[str] = set()
         #: Clones, copies (no chain is allowed), and no optimisation.
         self.drivers: dict[str, RBDDriver] = {
@@ -79,64 +67,26 @@ class Fuzzer:
             done = operation()
             if done:
                 self.log.append(done)
-                self.check(self._some(self.volumes))
+                self.check(self.some(self.volumes))
         for name in self.volumes:
-            self.check(name)
+            self.check_all_of(name)
         for image, (data, disk_format) in self.images.items():
             assert disk_format != 'raw' or (
                 self.house.member.digest(image)
                 == content.digest_of_bytes(data)), image
 
-    def check(self, name: str) -> None:
-        if self.random.randrange(CHECK_ONE_IN):
-            return
-        shadow = self.volumes[name]
-        cluster = self.house.cluster
-        assert cluster.digest('volumes', name) == content.digest_of_bytes(
-            bytes(shadow.data)), name
-        for snapshot, data in shadow.snapshots.items():
-            assert cluster.digest('volumes', name, snapshot) == (
-                content.digest_of_bytes(data)), f'{name}@{snapshot}'
-
-    # -- what a guest does ---------------------------------------------------
-    def write(self) -> str:
-        name = self._some(self.volumes)
-        shadow = self.volumes[name]
-        offset = self._offset(shadow)
-        length = min(self.random.choice((1, 512, 4096, 70_000, MIB)),
-                     len(shadow.data) - offset)
-        data = self.random.randbytes(length)
-        with self.house.cluster.open('volumes', name) as image:
-            image.write(data, offset)
-        shadow.data[offset:offset + length] = data
-        return f'write {name} {offset} {length}'
-
-    def clear(self) -> str:
-        """By whole objects, as discard promises zeros for those only."""
-        name = self._some(self.volumes)
-        shadow = self.volumes[name]
-        offset = self._offset(shadow) // OBJECT * OBJECT
-        length = min(OBJECT, len(shadow.data) - offset)
-        with self.house.cluster.open('volumes', name) as image:
-            if self.random.randrange(2) and length == OBJECT:
-                image.discard(offset, length)
-            else:
-                image.write_zeroes(offset, length)
-        shadow.data[offset:offset + length] = bytes(length)
-        return f'clear {name} {offset} {length}'
-
     # -- what the driver does ------------------------------------------------
     def create(self) -> str:
         if len(self.volumes) >= MOST_VOLUMES:
             return ''
-        size = self.random.randrange(1, MOST_BYTES // 512) * 512
-        name = self._new()
+        size = self.new_size()
+        name = self.new_name()
         self._driver().volumes.create(model.VolumeSpec(name, size))
         self.volumes[name] = Shadow(bytes(size))
         return f'create {name} {size}'
 
     def grow(self) -> str:
-        name = self._some(self.volumes)
+        name = self.some(self.volumes)
         shadow = self.volumes[name]
         if len(shadow.data) >= MOST_BYTES:
             return ''
@@ -147,7 +97,7 @@ class Fuzzer:
         return f'grow {name} {size}'
 
     def take_snapshot(self) -> str:
-        name = self._some(self.volumes)
+        name = self.some(self.volumes)
         shadow = self.volumes[name]
         if len(shadow.snapshots) >= MOST_SNAPSHOTS:
             return ''
@@ -157,17 +107,17 @@ class Fuzzer:
         return f'snapshot {name}@{snapshot}'
 
     def delete_snapshot(self) -> str:
-        name = self._some(self.volumes)
+        name = self.some(self.volumes)
         if not self.volumes[name].snapshots:
             return ''
-        snapshot = self._some(self.volumes[name].snapshots)
+        snapshot = self.some(self.volumes[name].snapshots)
         self._driver().snapshots.delete(name, snapshot)
         del self.volumes[name].snapshots[snapshot]
         return f'delete {name}@{snapshot}'
 
     def revert(self) -> str:
         """To the newest, and only where the volume has not grown since."""
-        name = self._some(self.volumes)
+        name = self.some(self.volumes)
         shadow = self.volumes[name]
         if not shadow.snapshots:
             return ''
@@ -181,19 +131,19 @@ class Fuzzer:
     def copy_volume(self) -> str:
         if len(self.volumes) >= MOST_VOLUMES:
             return ''
-        source, name = self._some(self.volumes), self._new()
+        source, name = self.some(self.volumes), self.new_name()
         self._driver().volumes.create_from_volume(
             model.VolumeSpec(name), source)
         self.volumes[name] = Shadow(bytes(self.volumes[source].data))
         return f'clone {source} {name}'
 
     def from_snapshot(self) -> str:
-        source = self._some(self.volumes)
+        source = self.some(self.volumes)
         if (len(self.volumes) >= MOST_VOLUMES
                 or not self.volumes[source].snapshots):
             return ''
-        snapshot, name = self._some(self.volumes[source].snapshots), (
-            self._new())
+        snapshot = self.some(self.volumes[source].snapshots)
+        name = self.new_name()
         self._driver().volumes.create_from_snapshot(
             model.VolumeSpec(name), source, snapshot)
         self.volumes[name] = Shadow(self.volumes[source].snapshots[snapshot])
@@ -202,7 +152,7 @@ class Fuzzer:
     def upload(self) -> str:
         if len(self.images) >= MOST_IMAGES:
             return ''
-        name = self._some(self.volumes)
+        name = self.some(self.volumes)
         disk_format = self.random.choice(('raw', 'raw', 'qcow2'))
         store = self.random.choice(('rbd', 'rbd', 'file'))
         image, result = self.house.upload(
@@ -215,7 +165,7 @@ class Fuzzer:
     def from_image(self) -> str:
         if len(self.volumes) >= MOST_VOLUMES or not self.images:
             return ''
-        image, name = self._some(self.images), self._new()
+        image, name = self.some(self.images), self.new_name()
         _, result = self.house.create(
             image, name=name, driver=self._driver())
         self.strategies.add(f'create {result.strategy}')
@@ -229,7 +179,7 @@ class Fuzzer:
         """With its snapshots, as its owner must."""
         if len(self.volumes) < 2:
             return ''
-        name = self._some(self.volumes)
+        name = self.some(self.volumes)
         driver = self._driver()
         for snapshot in self.volumes[name].snapshots:
             driver.snapshots.delete(name, snapshot)
@@ -240,24 +190,14 @@ class Fuzzer:
     def delete_image(self) -> str:
         if not self.images:
             return ''
-        image = self._some(self.images)
+        image = self.some(self.images)
         self.house.driver().reclaimer.wait()
         self.house.member.delete(image)
         del self.images[image]
         return f'delete {image}'
 
-    # -- chance --------------------------------------------------------------
-    def _some(self, things: Mapping[str, object]) -> str:
-        return self.random.choice(list(things))
-
-    def _new(self) -> str:
-        return f'volume-{uuid.UUID(int=self.random.getrandbits(128))}'
-
     def _driver(self) -> RBDDriver:
-        return self.drivers[self._some(self.drivers)]
-
-    def _offset(self, shadow: Shadow) -> int:
-        return self.random.randrange(len(shadow.data))
+        return self.drivers[self.some(self.drivers)]
 
 
 @pytest.mark.timeout(600 + OPERATIONS)

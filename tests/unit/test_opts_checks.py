@@ -115,6 +115,8 @@ def test_the_options_for_stats_and_attaching_are_read(load: Load) -> None:
     'max_over_subscription_ratio = lots',
     'max_over_subscription_ratio = -1',
     'report_dynamic_total_capacity = perhaps',
+    'background_operations = 0', 'background_bytes_per_s = -1',
+    'background_tasks = perhaps',
     'rbd_exclusive_cinder_pool = perhaps'])
 def test_a_wrong_value_is_told(load: Load, line: str) -> None:
     assert line.split()[0] in _refusal(load(_section(line))).message
@@ -191,6 +193,12 @@ def test_a_configuration_that_does_not_know_our_options_will_do(
      ['clone_upload_flatten', 'enable_clone_optimization']),
     ('rbd_secret_uuid = secret', ['rbd_secret_uuid', 'UUID']),
     ('rbd_attach_user = client.compute', ['rbd_attach_user', 'client.']),
+    ('background_hours = 9:30-17:00', ['background_hours', '9:30']),
+    ('background_hours = 22-6', ['background_hours', 'HH:MM-HH:MM']),
+    ('background_hours = 24:00-06:00', ['background_hours', '24:00']),
+    ('background_hours = 06:00-06:00', ['background_hours', 'begins']),
+    ('background_tasks = mgr\nbackground_bytes_per_s = 1',
+     ['background_tasks', 'background_bytes_per_s']),
     ('replication_device = backend_id:second,conf:/etc/ceph/second.conf',
      ['replication_device', 'later release']),
 ])
@@ -202,6 +210,8 @@ def test_what_cannot_be_meant_is_refused(load: Load, lines: str,
 
 @pytest.mark.parametrize('lines', [
     'rbd_max_clone_depth = 0', 'clone_upload_flatten = never',
+    'background_hours =', 'background_hours = 22:00-06:00',
+    'background_tasks = mgr', 'background_bytes_per_s = 1000',
     'deferred_deletion_delay = 60', 'rbd_secret_uuid =',
     'rbd_attach_user =',
     # never to clone, and to copy instead
@@ -223,3 +233,11 @@ def test_a_default_for_several_backends_contradicts_none_of_them(load: Load
                 '[backend_defaults]\nenable_clone_optimization = true\n'
                 '[ceph]\nclone_upload_flatten = background\n')
     opts.get_backend_config(conf, 'ceph')
+
+
+@pytest.mark.parametrize(('text', 'hours'), [
+    ('', None), ('22:00-06:00', (1320, 360)), ('09:30-17:05', (570, 1025))])
+def test_hours_are_minutes_of_the_day(load: Load, text: str,
+                                      hours: tuple[int, int] | None) -> None:
+    conf = load(_section(f'background_hours = {text}'))
+    assert opts.get_backend_config(conf, 'ceph').background_hours == hours

@@ -34,6 +34,8 @@ class TracedCeph(FakeCeph):
 
     :ivar calls: the methods, in order.
     :ivar break_at: number of the call that raises *error*.
+    :ivar hooks: address of a client to what is told of its calls before they
+        are done.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -41,8 +43,11 @@ class TracedCeph(FakeCeph):
         self.calls: list[str] = []
         self.traced: set[str] = set()
         self.breaks: dict[int, BaseException] = {}
+        self.hooks: dict[str, Callable[[str], None]] = {}
 
     def begin(self, method: str, address: str) -> None:
+        if address in self.hooks:
+            self.hooks[address](method)
         super().begin(method, address)
         if address in self.traced:
             number = len(self.calls)
@@ -55,6 +60,7 @@ class StoringServer(GlanceServer):
     """Keeps its images in the cluster, as client.glance.
 
     :ivar calls: what was asked of it, in order.
+    :ivar hook: is told of each call before it is done.
     :ivar deletes_refused: what it removes of a location that it cannot
         open: '' (nothing), 'snapshot' or 'image'.
     """
@@ -70,6 +76,7 @@ class StoringServer(GlanceServer):
         self.calls: list[str] = []
         self.breaks: dict[int, BaseException] = {}
         self.deletes_refused = ''
+        self.hook: Callable[[str], None] = lambda method: None
 
     def find_store(self, store_id: str | None) -> model.StoreInfo:
         """Glance knows its default store also where it does not tell."""
@@ -91,6 +98,7 @@ class StoringServer(GlanceServer):
         return is_active
 
     def check(self, method: str) -> None:
+        self.hook(method)
         with self.lock:
             number = len(self.calls)
             self.calls.append(method)

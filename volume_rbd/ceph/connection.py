@@ -28,10 +28,11 @@ import tenacity
 
 from volume_rbd import exception
 from volume_rbd.ceph import bindings, errors, keyring, mon, native
-from volume_rbd.ceph.interface import Cluster
+from volume_rbd.ceph.interface import Cluster, Health
 from volume_rbd.ceph.pool import RBDPool
 from volume_rbd.ceph.records import RadosRecords
 from volume_rbd.ceph.session import Session
+from volume_rbd.ceph.tasks import ManagerTasks
 from volume_rbd.opts import ClusterConfig
 
 #: librados' own client_mount_timeout.
@@ -137,6 +138,13 @@ class RadosCluster:
         with self.session() as session, session.translating(
                 'list the pools of', str(self)):
             return list(session.handle.list_pools())
+
+    def health(self) -> Health:
+        with self.session() as session:
+            return mon.health(session)
+
+    def tasks(self) -> ManagerTasks:
+        return ManagerTasks(self._arguments(self._overrides))
 
     def monitors(self) -> list[str]:
         with self.session() as session, session.translating(
@@ -273,9 +281,7 @@ class RadosCluster:
     def _configure(self, options: dict[str, str]) -> Any:
         path = self._config.ceph_conf
         try:
-            return bindings.rados().Rados(
-                name=f'client.{self.user}', conffile=path, conf=options,
-                clustername=self._config.cluster_name)
+            return bindings.rados().Rados(**self._arguments(options))
         except Exception as error:
             ours = errors.translate(error, 'read', path or 'ceph.conf')
             if ours is None:
@@ -284,6 +290,11 @@ class RadosCluster:
                 f'{path or "The default ceph.conf"} cannot be used: {error}.',
                 remedy='Name a readable ceph.conf in rbd_ceph_conf.'
             ) from error
+
+    def _arguments(self, options: Mapping[str, str]) -> dict[str, Any]:
+        return {'name': f'client.{self.user}', 'conf': dict(options),
+                'conffile': self._config.ceph_conf,
+                'clustername': self._config.cluster_name}
 
     def _explain(self, error: Exception) -> exception.VolumeRBDError:
         """Why connecting failed, which librados tells by number only."""

@@ -158,6 +158,10 @@ class RBDImage:
                 return found
         return None
 
+    def snapshot_time(self, snapshot_id: int) -> float:
+        with self._doing('ask for the time of', f'#{snapshot_id}'):
+            return header.snapshot_time(self._ioctx, self._id, snapshot_id)
+
     def create_snapshot(self, name: str) -> None:
         with self._doing('create the snapshot', name):
             self._raw.create_snap(name)

@@ -143,6 +143,21 @@ class PoolUsage:
 
 
 @dataclasses.dataclass(frozen=True)
+class Health:
+    """What the monitors say of the cluster.
+
+    :param status: HEALTH_OK, HEALTH_WARN or HEALTH_ERR.
+    :param checks: what is not well, by Ceph's names (``SLOW_OPS``); what the
+        operator has muted is left out.
+    :param errors: those of them that make it HEALTH_ERR.
+    """
+
+    status: str
+    checks: frozenset[str] = frozenset()
+    errors: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
 class ImageSummary:
     name: str
     id: str
@@ -230,6 +245,12 @@ class Image(Protocol):
 
     def find_snapshot(self, name: str) -> SnapshotInfo | None:
         """By name, user snapshots only."""
+
+    def snapshot_time(self, snapshot_id: int) -> float:
+        """When it was taken, seconds since the epoch, by the cluster's
+        clock. Also of one in the trash namespace.
+
+        :raises SnapshotNotFound:"""
 
     def create_snapshot(self, name: str) -> None: ...
 
@@ -478,6 +499,47 @@ class Records(Protocol):
         """Take the lock away from *holder*, if that one still has it."""
 
 
+@dataclasses.dataclass(frozen=True)
+class TaskInfo:
+    """Something that Ceph's manager is to do.
+
+    :param is_running: it is at work with it now; it does one after another.
+    :param progress: from 0 to 1.
+    :param problem: why it failed; the manager tries again by itself.
+    """
+
+    id: str
+    is_running: bool = False
+    progress: float = 0.0
+    problem: str = ''
+
+
+class Tasks(Protocol):
+    """What Ceph's manager does in the background, for whoever has the cap
+    ``mgr 'profile rbd'``. It goes on when this process has ended.
+
+    OperationTimeout where the manager does not answer within seconds,
+    CephPermissionDenied without the cap, NotSupported or InvalidInput where
+    it has no such module.
+    """
+
+    def flatten(self, pool: str, name: str) -> TaskInfo:
+        """The rbd_image that bears the name when its turn comes. One that
+        is to be flattened already: that task.
+
+        :raises ImageNotFound: also where it has no parent.
+        """
+
+    def remove_trashed(self, pool: str, image_id: str) -> TaskInfo:
+        """:raises ImageNotFound:"""
+
+    def find(self, task_id: str) -> TaskInfo | None:
+        """None once it is done, or given up, or cancelled."""
+
+    def cancel(self, task_id: str) -> None:
+        """What runs stops within a second or so. Idempotent."""
+
+
 class Cluster(Protocol):
     """One connection of one user to one cluster, shared by all threads."""
 
@@ -513,6 +575,10 @@ class Cluster(Protocol):
         """The small records in a RADOS namespace of *pool*."""
 
     def pools(self) -> list[str]: ...
+
+    def health(self) -> Health: ...
+
+    def tasks(self) -> Tasks: ...
 
     def monitors(self) -> list[str]:
         """host:port of every monitor, IPv6 in brackets; the v1 port where it

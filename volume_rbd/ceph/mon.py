@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the monitors are asked: addresses and usage."""
+"""What the monitors are asked: addresses, usage and health."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from volume_rbd import exception
-from volume_rbd.ceph.interface import PoolUsage
+from volume_rbd.ceph.interface import Health, PoolUsage
 from volume_rbd.ceph.session import Session
 
 
@@ -33,6 +33,19 @@ def known_addresses(monitors: Iterable[dict[str, Any]]) -> Iterator[str]:
         found = by_type.get('v1') or next(iter(by_type.values()), None)
         if found is not None:
             yield found
+
+
+def health(session: Session) -> Health:
+    return parse_health(session.command('health'))
+
+
+def parse_health(told: dict[str, Any]) -> Health:
+    """:param told: the JSON of "health"."""
+    checks = {name: check for name, check in told.get('checks', {}).items()
+              if not check.get('muted')}
+    return Health(told['status'], frozenset(checks), frozenset(
+        name for name, check in checks.items()
+        if check.get('severity') == 'HEALTH_ERR'))
 
 
 def usage(session: Session, pool: str) -> PoolUsage:

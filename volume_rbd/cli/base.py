@@ -79,6 +79,21 @@ class ListColumn(columns.FormattableColumn):
         return list(self._value)
 
 
+class AgeColumn(columns.FormattableColumn):
+    """Seconds or None: rounded in JSON, in days or less for a person."""
+
+    def human_readable(self) -> str:
+        if self._value is None:
+            return ''
+        for unit, seconds in (('d', 86400), ('h', 3600), ('min', 60)):
+            if self._value >= 2 * seconds:
+                return f'{self._value / seconds:.0f} {unit}'
+        return f'{self._value:.0f} s'
+
+    def machine_readable(self) -> int | None:
+        return None if self._value is None else round(self._value)
+
+
 class Lister(Command, lister.Lister):
     """A command that prints a table, or JSON with -f json."""
 

@@ -14,8 +14,10 @@ class Reclaim(base.Lister):
     """Find what nobody owns any more, and remove it with --yes.
 
     Volumes and images that were deleted while clones still needed them, the
-    snapshots that clones left behind, and the bases of images that Glance no
-    longer has.
+    snapshots that clones left behind, clones in the images' pools that Glance
+    does not know, what an operation that was killed had begun, and the bases
+    of images that Glance no longer has. What cannot be proved to be nobody's
+    is not listed.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -30,8 +32,8 @@ class Reclaim(base.Lister):
                  else list(reclaimer.find()))
         state = 'removed' if parsed_args.yes else 'found'
         rows = [(item.what, item.pool, item.name,
-                 model.gib_for(item.size_bytes),
-                 None if item.age_s is None else round(item.age_s),
-                 state, item.why) for item in items]
-        return ('what', 'pool', 'name', 'size_gib', 'age_s', 'state',
-                'why'), rows
+                 model.gib_for(item.size_bytes), item.size_bytes,
+                 base.AgeColumn(item.age_s), item.owner, state, item.why)
+                for item in items]
+        return ('what', 'pool', 'name', 'size_gib', 'size_bytes', 'age_s',
+                'owner', 'state', 'why'), rows

@@ -13,19 +13,19 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from oslo_log import log as logging
 
 from volume_rbd import exception
-from volume_rbd.ceph.interface import Cluster, ParentInfo
+from volume_rbd.ceph.interface import Cluster, ParentInfo, Pool
+from volume_rbd.driver import budget
+from volume_rbd.driver.budget import OnProgress
+from volume_rbd.driver.performing import Performer
 
 LOG = logging.getLogger(__name__)
 T = TypeVar('T')
-
-#: What librbd is handed, to be told to stop.
-OnProgress = Callable[[int, int], None]
 
 _FLATTEN = 'volume_rbd.flatten.'
 # A flatten that another process may still be busy with is left to it so long.
@@ -97,24 +97,30 @@ class Flattener:
     """Cuts clones loose from their parents.
 
     :param pool: where it is written down what is to be flattened.
-    :param workers: how many flattens run at once, those that somebody waits
-        for included.
+    :param workers: how many flattens run at once in the background.
+    :param spent: the budget that says when.
+    :param performer: who does it.
     """
 
-    def __init__(self, cluster: Cluster, pool: str, workers: int) -> None:
+    def __init__(self, cluster: Cluster, pool: str, workers: int,
+                 spent: budget.Budget, performer: Performer) -> None:
         self._cluster = cluster
         self._pool = cluster.pool(pool)
         self._worker = Worker(workers, 'flatten')
-        self._slots = threading.BoundedSemaphore(workers)
+        self._budget = spent
+        self._performer = performer
         self._has_looked = False
         #: Told what an rbd_image was cut loose from.
         self.freed: Callable[[ParentInfo | None], object] = lambda _: None
 
-    @contextlib.contextmanager
-    def slot(self) -> Iterator[None]:
-        """One of the flattens that may run at once."""
-        with self._slots:
-            yield
+    def slot(self, check: Callable[[], object] = lambda: None
+             ) -> contextlib.AbstractContextManager[None]:
+        """One of the flattens that may run at once, for somebody who waits
+        for it: those in the background make room.
+
+        :param check: may raise, to wait no longer.
+        """
+        return self._budget.slot(budget.FLATTEN, check)
 
     def submit(self, pool: str, name: str
                ) -> concurrent.futures.Future[object]:
@@ -175,12 +181,14 @@ class Flattener:
     def _flatten(self, pool: str, image_id: str, progress: OnProgress
                  ) -> None:
         try:
-            with self.slot():
-                progress(0, 1)
-                with self._cluster.pool(pool).open_by_id(image_id) as image:
-                    parent = image.parent
-                    image.flatten(progress)
-                self.freed(parent)
+            progress(0, 1)
+            place = self._cluster.pool(pool)
+            parent, data_bytes = self._look_at(place, image_id)
+            self._budget.run(
+                budget.FLATTEN, lambda on_progress: self._performer.flatten(
+                    place, image_id, on_progress),
+                check=progress, data_bytes=data_bytes)
+            self.freed(parent)
         except exception.ImageNotFound:
             LOG.info('%s in pool %s is gone: nothing to flatten', image_id,
                      pool)
@@ -198,10 +206,21 @@ class Flattener:
             LOG.warning('%s will be flattened once more: %s', image_id,
                         error)
 
+    def _look_at(self, pool: Pool, image_id: str
+                 ) -> tuple[ParentInfo | None, int]:
+        """:returns: its parent, and what is to be moved, about; 0 where
+            nobody counts."""
+        with pool.open_by_id(image_id, read_only=True) as image:
+            return image.parent, (sum(
+                extent.length for extent in image.extents() if extent.exists)
+                if self._budget.is_counting else 0)
+
     def wait(self) -> None:
-        self._worker.wait()
+        """Until nothing is left to do, whatever the hour."""
+        with self._budget.hurry():
+            self._worker.wait()
 
     def close(self, *, wait: bool = True) -> None:
-        """:param wait: for what was submitted; else what runs is stopped,
-            and found again by the next process."""
+        """:param wait: for what was submitted and is not held back; else
+            what runs is stopped. What is left the next process finds."""
         self._worker.close(wait=wait)

@@ -22,6 +22,8 @@ from volume_rbd.ceph.interface import Image, SnapshotInfo
 OWN_PREFIX = 'volume_rbd.'
 STOCK_CLONE = '.clone_snap'
 STOCK_DELETED = '.deleted'
+#: What the origin of a volume begins with that came from another pool.
+MIGRATED = 'migrated:'
 _BACKUP = re.compile(r'backup\.[a-z0-9-]+\.snap\..+')
 
 #: How long somebody who is just closing an rbd_image is waited for.
@@ -38,6 +40,10 @@ def is_of_an_operation(name: str) -> bool:
     """Whether it is no snapshot of the volume's owner's."""
     return (is_own_snapshot(name) or name.endswith(STOCK_CLONE)
             or _BACKUP.fullmatch(name) is not None)
+
+
+def is_migrated(origin: str) -> bool:
+    return origin.startswith(MIGRATED)
 
 
 def is_deleted_by_stock(image: Image) -> bool:

@@ -14,6 +14,7 @@ from volume_rbd.ceph.interface import Cluster
 from volume_rbd.copying import qemu_img
 from volume_rbd.copying.bandwidth import Bandwidth
 from volume_rbd.copying.copier import Copier
+from volume_rbd.driver import budget
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.bases import Bases
 from volume_rbd.driver.connection import Connections
@@ -23,8 +24,10 @@ from volume_rbd.driver.groups import Groups
 from volume_rbd.driver.images import Images
 from volume_rbd.driver.manage import Manage
 from volume_rbd.driver.migration import Migration
+from volume_rbd.driver.performing import Performer
 from volume_rbd.driver.qos import QoS
 from volume_rbd.driver.reclaim import Reclaimer
+from volume_rbd.driver.reclaim.jobs import StuckJobs
 from volume_rbd.driver.snapshots import Snapshots
 from volume_rbd.driver.stats import Stats
 from volume_rbd.driver.volumes import Volumes
@@ -58,25 +61,32 @@ class RBDDriver:
                         config.verify_copies)
         self.config = config
         self.cluster = cluster
+        self.budget = budget.make(config, cluster)
+        performer = Performer(config, cluster)
         self.flattener = Flattener(cluster, config.pool,
-                                   config.concurrent_flattens)
+                                   config.concurrent_flattens, self.budget,
+                                   performer)
+        #: What runs, and what was left by processes that are gone.
+        self.jobs = Jobs(config, cluster, self._make_tools)
         self.reclaimer = Reclaimer(config, cluster, open_glance,
-                                   self.flattener)
+                                   self.flattener, self.budget, performer,
+                                   is_job_open=self.jobs.is_open,
+                                   is_claimed=self.jobs.is_claimed)
+        self.reclaimer.finder.sources.append(
+            StuckJobs(self.jobs, config.pool))
         self.flattener.freed = self.reclaimer.release
         self.stats = Stats(config, cluster)
         self.connections = Connections(config, cluster)
         self.qos = QoS(config, cluster)
         self.manage = Manage(config, cluster)
-        #: What runs, and what was left by processes that are gone.
-        self.jobs = Jobs(config, cluster, self._make_tools)
         self.volumes = Volumes(config, cluster, self.reclaimer, self.jobs,
                                self.flattener, resized=self.stats.forget,
                                copier=copier)
         self.migration = Migration(config, cluster, self.reclaimer, copier)
         self.groups = Groups(config, cluster)
         self.snapshots = Snapshots(config, cluster, self.reclaimer,
-                                   self.flattener, resized=self.stats.forget,
-                                   copier=copier)
+                                   self.jobs, self.flattener,
+                                   resized=self.stats.forget, copier=copier)
         files = FromFile(config, cluster, converter)
         self.encryption = Encryption(config, cluster, files, converter)
         self.images = Images(config, cluster, open_glance, self.flattener,
@@ -109,9 +119,11 @@ class RBDDriver:
         return self.cluster.fsid
 
     def close(self, *, wait: bool = True) -> None:
-        """:param wait: for the work in the background; else what runs is
-            stopped within seconds, and found again by the next process."""
+        """:param wait: for the work in the background, as far as its hours
+            and the cluster let it go on; else what runs is stopped within
+            seconds. What is left is found again by the next process."""
         self.jobs.close(wait=wait)
+        self.budget.leave_rest()
         self.flattener.close(wait=wait)
         self.reclaimer.close(wait=wait)
 

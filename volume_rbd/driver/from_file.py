@@ -16,7 +16,7 @@ from volume_rbd import exception, model, opts, plan, progress
 from volume_rbd.ceph import lineage, settings
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.copying import clearing, inspection, local_file, qemu_img
-from volume_rbd.flows import making, staging
+from volume_rbd.flows import staging
 
 _ORIGIN = 'file'
 
@@ -71,9 +71,8 @@ class FromFile:
         block fails."""
         settings.check(volume)
         name = volume.name
-        making.make(self._pool, name, lambda: self._pool.create(
-            name, size_bytes,
-            object_size_bytes=self._config.object_size_bytes))
+        self._pool.create(name, size_bytes,
+                          object_size_bytes=self._config.object_size_bytes)
         try:
             with self._pool.open(name) as image:
                 lineage.adopt(image, kind=lineage.VOLUME, origin=origin,

@@ -229,7 +229,7 @@ class Images:
         job = str(uuid.uuid4())
         arguments = create_from_image.get_arguments(
             decided, job=job, image=image, volume_name=volume.name,
-            volume=volume)
+            volume=volume, has_passphrase=encryption is not None)
         result = self._with_verdict(self._jobs.run(
             create_from_image.NAME, arguments,
             self._tools(glance, report, checker, encryption),

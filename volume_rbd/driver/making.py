@@ -104,7 +104,7 @@ class Maker:
                  if encrypt.is_encrypted_volume(volume, source) else 0)
         size_bytes = (volume.size_bytes + extra if volume.size_bytes
                       else source.size_bytes)
-        making.check_not_smaller(size_bytes, source)
+        making.check_not_smaller(size_bytes, source.spec, source.size_bytes)
         plan.check_quota(size_bytes - extra, self._config.max_volume_bytes)
         return size_bytes
 

@@ -53,7 +53,7 @@ class _Way:
 
     @property
     def origin(self) -> str:
-        return f'migrated:{self.source}#{self.source_id}'
+        return f'{debris.MIGRATED}{self.source}#{self.source_id}'
 
 
 class Migration:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 
 from oslo_log import log as logging
@@ -13,8 +14,12 @@ from volume_rbd.ceph.interface import ChildInfo, Cluster, Image, SnapshotInfo
 from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import debris
 from volume_rbd.driver.background import Flattener
+from volume_rbd.driver.making import NO_GLANCE
 from volume_rbd.driver.reclaim import Reclaimer
 from volume_rbd.driver.revert import Reverter
+from volume_rbd.flows import volume_snapshot
+from volume_rbd.flows.base import Tools
+from volume_rbd.jobs.jobs import Jobs
 
 LOG = logging.getLogger(__name__)
 
@@ -23,12 +28,14 @@ class Snapshots:
     """The snapshots of one backend's volumes."""
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
-                 reclaimer: Reclaimer, flattener: Flattener, *,
+                 reclaimer: Reclaimer, jobs: Jobs, flattener: Flattener, *,
                  resized: Callable[[str], None] = lambda name: None,
                  copier: Copier | None = None) -> None:
         """:param resized: is told which volume has another size now."""
+        self._config = config
         self._cluster = cluster
         self._pool = cluster.pool(config.pool)
+        self._jobs = jobs
         self._reclaimer = reclaimer
         self._flattener = flattener
         self._resized = resized
@@ -44,18 +51,26 @@ class Snapshots:
             raise exception.InvalidName(
                 f'{name!r} is named like the snapshots that a driver takes '
                 'itself.', remedy='Choose another name.')
-        with self._pool.open(volume) as image:
+        with self._pool.open(volume, read_only=True) as image:
             if groupmark.find(image, name) is not None:
                 raise exception.SnapshotExists(
                     f'Volume {volume!r} has a snapshot {name!r}, of a group.')
-            image.create_snapshot(name)
-            try:
-                # Clones of format 2 do not need it; the stock driver does,
-                # to make clones of format 1 of it.
-                image.protect_snapshot(name)
-            except BaseException:
-                image.remove_snapshot(name)
-                raise
+        self._run(volume_snapshot.CREATE, volume, name,
+                  lambda: self._check_free(volume, name))
+
+    def _check_free(self, volume: str, name: str) -> None:
+        with self._pool.open(volume, read_only=True) as image:
+            if image.find_snapshot(name) is not None:
+                raise exception.SnapshotExists(
+                    f'A snapshot {name!r} of volume {volume!r} exists already.')
+
+    def _run(self, operation: str, volume: str, name: str,
+             check: Callable[[], None] = lambda: None) -> None:
+        self._jobs.run(
+            operation, volume_snapshot.get_arguments(
+                str(uuid.uuid4()), volume, name),
+            Tools(self._config, self._cluster, NO_GLANCE, progress.Silent()),
+            check=check)
 
     def list(self, volume: str) -> list[SnapshotInfo]:
         """Those of the volume's owner; not what was removed and still has
@@ -82,17 +97,17 @@ class Snapshots:
             if found is None:
                 delete_group_part(image, name)
                 return
-            if found.is_protected:
-                self._unprotect(image, found, report or progress.Silent())
-            image.remove_snapshot(name)
-
-    def _unprotect(self, image: Image, snapshot: SnapshotInfo,
-                   report: progress.Progress) -> None:
         try:
-            image.unprotect_snapshot(snapshot.name)
-            return
+            self._run(volume_snapshot.DELETE, volume, name)
         except exception.SnapshotBusy:
-            children = self._children_of_format_1(image, snapshot)
+            with self._pool.open(volume, read_only=True) as image:
+                self._let_go(image, found, report or progress.Silent())
+            self._run(volume_snapshot.DELETE, volume, name)
+
+    def _let_go(self, image: Image, snapshot: SnapshotInfo,
+                report: progress.Progress) -> None:
+        """Let clones of format 1 need it no more."""
+        children = self._children_of_format_1(image, snapshot)
         others = [f'{child.pool}/{child.image}' for child in children
                   if child.pool != self._pool.name]
         if others:
@@ -102,7 +117,6 @@ class Snapshots:
                 remedy='Flatten them with "rbd flatten", or remove them.')
         for child in children:
             self._flatten(child, report)
-        image.unprotect_snapshot(snapshot.name)
 
     def _children_of_format_1(self, image: Image, snapshot: SnapshotInfo
                               ) -> Sequence[ChildInfo]:
@@ -127,7 +141,7 @@ class Snapshots:
         def on_progress(done: int, total: int) -> None:
             report.check()
 
-        with self._flattener.slot(), self._cluster.pool(
+        with self._flattener.slot(report.check), self._cluster.pool(
                 child.pool).open_by_id(child.image_id) as image:
             image.flatten(on_progress)
 

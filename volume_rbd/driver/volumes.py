@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 
 from oslo_log import log as logging
@@ -16,11 +17,13 @@ from volume_rbd.ceph import (
     multiattach,
     settings,
 )
-from volume_rbd.ceph.interface import Cluster, Image, ParentInfo
+from volume_rbd.ceph.interface import Cluster, ParentInfo
 from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import debris, making
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.reclaim import Deletion, Reclaimer
+from volume_rbd.flows import delete_volume
+from volume_rbd.flows.base import Tools
 from volume_rbd.jobs.jobs import Jobs
 
 LOG = logging.getLogger(__name__)
@@ -56,6 +59,7 @@ class Volumes:
         self._cluster = cluster
         self._pool = cluster.pool(config.pool)
         self._reclaimer = reclaimer
+        self._jobs = jobs
         self._maker = making.Maker(config, cluster, jobs, flattener,
                                    copier or Copier())
         self._resized = resized
@@ -171,12 +175,19 @@ class Volumes:
         :raises ImageHasSnapshots: it has snapshots of its owner's.
         :raises ImageBusy: somebody has it open.
         """
-        def check(image: Image) -> None:
+        delay_s = self._config.deletion_delay_s
+        with self._pool.open(name, read_only=True) as image:
             debris.refuse_snapshots(image)
             debris.refuse_watchers(image)
-
-        return self._reclaimer.remove_volume(
-            name, check=check, delay_s=self._config.deletion_delay_s)
+            has_clones = bool(image.snapshots()) and bool(image.children())
+            arguments = delete_volume.get_arguments(
+                image, job=str(uuid.uuid4()), delay_s=delay_s)
+        self._jobs.run(delete_volume.NAME, arguments, Tools(
+            self._config, self._cluster, making.NO_GLANCE,
+            progress.Silent()))
+        return self._reclaimer.purge_soon(
+            name, arguments['image_id'], has_clones=has_clones,
+            delay_s=delay_s)
 
 
 def _describe(parent: ParentInfo | None) -> str | None:

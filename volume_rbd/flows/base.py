@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Protocol
 
 from oslo_log import log as logging
 from taskflow import task
-from taskflow.types import failure
 
 from volume_rbd import exception, opts, progress, signatures
 from volume_rbd.ceph.interface import Cluster, Pool
@@ -99,13 +98,14 @@ class Tools:
 class Task(task.Task):
     """A step of a flow.
 
-    ``execute`` either succeeds or leaves nothing behind; ``revert`` undoes a
-    success, and finds nothing to do when it is called a second time.
+    ``execute`` either succeeds or leaves nothing behind. ``revert`` undoes by
+    what it finds of the job, finished or not (see owning.py), and finds
+    nothing to do when it is called a second time.
 
     A process may be killed anywhere within either. Then another one calls it
     again, with tools of its own (``is_resumed``): ``execute`` goes on with
-    what it finds of the same job, and ``revert`` takes that away too. What
-    else bears the name is left alone.
+    what it finds of the same job, or begins anew. What else bears the name is
+    left alone.
 
     taskflow stops undoing at the first revert that fails, and forgets why the
     flow had failed. So a failed revert is noted here, and the others go on.
@@ -117,6 +117,9 @@ class Task(task.Task):
     title: ClassVar[str] = ''
     #: False from the point where undoing would do harm.
     is_cancellable: ClassVar[bool] = True
+    #: It may have passed that point when its process was killed: then it
+    #: looks how far it came before it is cancelled.
+    looks_back: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -129,12 +132,13 @@ class Task(task.Task):
         self.what_stayed = ''
 
     def pre_execute(self) -> None:
-        if self.tools.lease is not None:
-            self.tools.lease.check()
-        if self.is_cancellable:
+        if self.is_cancellable and not (
+                self.looks_back and self.tools.is_resumed):
             self.tools.report.check()
         self.what_stayed = ''
         self.tools.report.step(self.title)
+        if self.tools.lease is not None:
+            self.tools.lease.check()
 
     @contextlib.contextmanager
     def or_undo(self, undo: Callable[[], None]) -> Iterator[None]:
@@ -153,11 +157,6 @@ class Task(task.Task):
         except Exception as error:
             LOG.exception('Undoing "%s" failed', self.title)
             self.what_stayed = f'{self.title}: {error}'
-
-    @staticmethod
-    def was_done(result: object) -> bool:
-        """Whether ``execute`` had succeeded, given what revert is handed."""
-        return not isinstance(result, failure.Failure)
 
 
 def _noting_failure(revert: Callable[..., None]) -> Callable[..., None]:

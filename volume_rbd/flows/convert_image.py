@@ -16,7 +16,7 @@ from volume_rbd import exception, model, plan
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph.interface import Image
 from volume_rbd.copying import inbound, inspection, qemu_img
-from volume_rbd.flows import encrypt, staging, verify
+from volume_rbd.flows import encrypt, owning, staging, verify
 from volume_rbd.flows.base import Task, Tools
 
 _SECTOR_BYTES = 512
@@ -56,6 +56,8 @@ class StageFile(Task):
                 is_size_fixed: bool) -> int:
         tools = self.tools
         name = staging.stage_name(volume_name)
+        if tools.is_resumed:
+            self._drop(job, volume_name)
         # Whole sectors: qemu's rbd driver fails at the end of others.
         staging.make(tools.pool, name,
                      -(-image_size_bytes // _SECTOR_BYTES) * _SECTOR_BYTES,
@@ -80,9 +82,14 @@ class StageFile(Task):
                         tools.config.copy_operations, _CHUNK_BYTES),
                     report=report)
 
-    def revert(self, volume_name: str, result: object, **kwargs: Any) -> None:
-        if self.was_done(result):
-            staging.drop(self.tools.pool, staging.stage_name(volume_name))
+    def revert(self, job: str, volume_name: str, result: object,
+               **kwargs: Any) -> None:
+        self._drop(job, volume_name, result)
+
+    def _drop(self, job: str, volume_name: str, result: object = None
+              ) -> None:
+        owning.drop(self.tools.pool, staging.stage_name(volume_name),
+                    owning.made_by(self.tools, job, owning.is_any, result))
 
 
 def _looked_at(chunks: Iterable[bytes], look: Any) -> Iterator[bytes]:
@@ -143,6 +150,7 @@ class ConvertFile(Task):
                 source: Sequence[str] | None, disk_size_bytes: int,
                 file_id: Sequence[Any]) -> int:
         tools, pool = self.tools, self.tools.pool
+        self._end_child(volume_name)
         place = model.SnapSpec(*source) if source else model.SnapSpec(
             pool.name, staging.stage_name(volume_name), '')
         with _opened(tools, source, volume_name) as file, self.or_undo(
@@ -168,6 +176,14 @@ class ConvertFile(Task):
             lineage.set_state(volume, lineage.COMPLETE)
         tools.report.check()  # no step follows that would
         return moved
+
+    def revert(self, volume_name: str, **kwargs: Any) -> None:
+        self._end_child(volume_name)
+
+    def _end_child(self, volume_name: str) -> None:
+        """That of a process that was killed: its watch, if not itself."""
+        if self.tools.is_resumed:
+            staging.wait_until_let_go(self.tools.pool, volume_name)
 
 
 class DropFile(Task):

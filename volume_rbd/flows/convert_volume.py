@@ -13,7 +13,7 @@ from typing import Any
 from volume_rbd import exception
 from volume_rbd.ceph.interface import Image
 from volume_rbd.copying import qemu_img
-from volume_rbd.flows import staging
+from volume_rbd.flows import owning, staging
 from volume_rbd.flows.base import Task, Tools
 from volume_rbd.flows.registration import source_snapshot
 from volume_rbd.flows.sending import send
@@ -44,14 +44,12 @@ class ConvertVolume(Task):
                 remedy='Extend it, or upload it as raw.')
         name = staging.stage_name(image_id)
         snapshot = source_snapshot(image_id)
+        if tools.is_resumed:
+            self._drop(job, image_id)
         staging.drop_left(pool, name)
-
-        def undo() -> None:
-            staging.wait_until_let_go(pool, name)
-            staging.drop(pool, name)
-
         # Held open, so that nobody deletes it meanwhile.
-        with pool.open(volume_name), self.or_undo(undo):
+        with pool.open(volume_name), self.or_undo(
+                lambda: staging.drop_held(pool, name)):
             tools.converter.to_format(
                 qemu_img.RBDDisk(pool.name, volume_name,
                                  tools.config.cluster, snapshot),
@@ -66,15 +64,22 @@ class ConvertVolume(Task):
                     _name_extent(file, image_id)
                 return file.size_bytes
 
-    def revert(self, image_id: str, result: object, **kwargs: Any) -> None:
-        if self.was_done(result):
-            staging.drop(self.tools.pool, staging.stage_name(image_id))
+    def revert(self, job: str, image_id: str, result: object, **kwargs: Any
+               ) -> None:
+        self._drop(job, image_id, result)
+
+    def _drop(self, job: str, image_id: str, result: object = None) -> None:
+        owning.drop(
+            self.tools.pool, staging.stage_name(image_id),
+            owning.made_by(self.tools, job, owning.is_any, result),
+            staging.drop_held if self.tools.is_resumed else staging.drop)
 
 
 class SendFile(Task):
     """Send the file through Glance's API."""
 
     title = 'uploading the file'
+    looks_back = True
     default_provides = 'bytes_moved'
 
     def execute(self, image_id: str, store_id: str | None) -> int:

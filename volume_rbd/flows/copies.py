@@ -21,6 +21,7 @@ from volume_rbd import exception, model, plan, progress
 from volume_rbd.ceph import checkpoint, lineage
 from volume_rbd.ceph.interface import Image, Pool
 from volume_rbd.copying.checkpoints import Checkpoints
+from volume_rbd.flows import owning, staging
 
 LOG = logging.getLogger(__name__)
 
@@ -152,6 +153,16 @@ def begin(made: Image, kind: str, job: str, source: model.SnapSpec,
 
 
 # -- what a killed copy has left ----------------------------------------------
+
+def drop_unfit(target: Target, is_ours: owning.Test,
+               remove: Callable[[Pool, str], None] = staging.drop) -> None:
+    """Remove what a killed process has left of this job, unless a checkpoint
+    says how to go on with it."""
+    owning.drop(
+        target.pool, target.name, lambda image: is_ours(image)
+        and checkpoint.find(image, target.kind) is None, remove)
+
+
 
 def is_left(pool: Pool, name: str, kind: str) -> bool:
     """Whether a copy of ours is under way there, or was when its process was

@@ -14,7 +14,7 @@ from volume_rbd import exception, model, plan
 from volume_rbd.ceph import checkpoint, lineage
 from volume_rbd.ceph.interface import Image
 from volume_rbd.copying.checkpoints import Checkpoints
-from volume_rbd.flows import copies, verify
+from volume_rbd.flows import copies, owning, verify
 from volume_rbd.flows.base import Task, Tools
 
 
@@ -38,6 +38,9 @@ class CopyImage(Task):
             lambda: pool.create(
                 volume_name, size_bytes,
                 object_size_bytes=tools.config.object_size_bytes))
+        if tools.is_resumed:
+            copies.drop_unfit(target, owning.made_by(
+                self.tools, job, owning.is_blank(size_bytes)))
         with _opened(tools, parent) as (snapshot, origin):
             check_fits(image_id, snapshot, size_bytes)
             with copies.saying_not_this_way():
@@ -61,10 +64,10 @@ class CopyImage(Task):
                          target.create, self.tools.report)
         return 0
 
-    def revert(self, volume_name: str, result: object, **kwargs: Any) -> None:
-        if self.was_done(result):
-            with contextlib.suppress(exception.ImageNotFound):
-                self.tools.pool.remove(volume_name)
+    def revert(self, job: str, volume_name: str, size_bytes: int,
+               result: object, **kwargs: Any) -> None:
+        owning.drop(self.tools.pool, volume_name, owning.made_by(
+            self.tools, job, owning.is_blank(size_bytes), result))
 
 
 class CopyOver(Task):

@@ -12,7 +12,7 @@ from typing import Any
 from volume_rbd import exception, model
 from volume_rbd.ceph import checkpoint, groupmark, lineage
 from volume_rbd.ceph.interface import Image, Pool
-from volume_rbd.flows import copies, making
+from volume_rbd.flows import copies, making, owning
 
 
 class CopyPart(making.Making):
@@ -31,15 +31,14 @@ class CopyPart(making.Making):
             lambda: pool.create(
                 volume_name, size_bytes,
                 object_size_bytes=tools.config.object_size_bytes))
+        source = model.SnapSpec(pool.name, source_volume, source_snapshot)
         with opened(pool, source_volume, source_snapshot) as (part, origin):
-            making.check_not_smaller(size_bytes, part)
+            making.check_not_smaller(size_bytes, source, part.size_bytes)
             start = self._prepare(job, target, origin)
             with copies.filling(target, start, self.or_undo(
                     lambda: pool.remove(volume_name))) as volume:
-                checkpoints = copies.begin(
-                    volume, target.kind, job, model.SnapSpec(
-                        pool.name, source_volume, source_snapshot),
-                    origin, start)
+                checkpoints = copies.begin(volume, target.kind, job, source,
+                                           origin, start)
                 written = tools.copier.fill(
                     part, volume, report=tools.report, start=start,
                     checkpoints=checkpoints,
@@ -53,9 +52,9 @@ class CopyPart(making.Making):
         """:returns: where to begin."""
         pool, name = target.pool, target.name
         if self.tools.is_resumed:
-            is_ours = making.made_by(self.tools, job, making.is_blank(
+            is_ours = owning.made_by(self.tools, job, owning.is_blank(
                 target.size_bytes))
-            making.drop(pool, name, lambda image: is_ours(image)
+            owning.drop(pool, name, lambda image: is_ours(image)
                         and checkpoint.find(image, target.kind) is None)
         try:
             return copies.prepare(target, origin, self.tools.report)
@@ -68,8 +67,8 @@ class CopyPart(making.Making):
 
     def revert(self, job: str, volume_name: str, size_bytes: int,
                result: object, **kwargs: Any) -> None:
-        making.drop(self.tools.pool, volume_name, making.made_by(
-            self.tools, job, making.is_blank(size_bytes), result))
+        owning.drop(self.tools.pool, volume_name, owning.made_by(
+            self.tools, job, owning.is_blank(size_bytes), result))
 
 
 @contextlib.contextmanager

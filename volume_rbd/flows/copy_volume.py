@@ -16,7 +16,7 @@ from typing import Any
 from volume_rbd import exception, model, opts, plan
 from volume_rbd.ceph import checkpoint, lineage
 from volume_rbd.ceph.interface import CLONE_FEATURES, Image, Pool
-from volume_rbd.flows import copies, registration
+from volume_rbd.flows import copies, owning, reaping, registration
 from volume_rbd.flows.base import Task, Tools
 
 
@@ -49,9 +49,12 @@ class CopyVolume(Task):
                     plan.Reason.CLONE_DENIED):
             origin = checkpoint.Origin.of(snapshot, source.snapshot)
             target = _target(pool, image_id, snapshot)
+            if tools.is_resumed:
+                copies.drop_unfit(target, owning.made_by(
+                    self.tools, job, owning.is_blank()), reaping.reap)
             start = self._prepare(target, origin)
             with copies.filling(target, start, self.or_undo(
-                    lambda: registration.reap(pool, image_id))) as made:
+                    lambda: reaping.reap(pool, image_id))) as made:
                 checkpoints = copies.begin(made, target.kind, job, source,
                                            origin, start)
                 hashing = _Hashing(tools.config)
@@ -68,14 +71,14 @@ class CopyVolume(Task):
             return copies.prepare(target, origin, self.tools.report)
         except exception.ImageExists:
             # Ours it may be all the same: filled, and then not registered.
-            registration.reap_own(target.pool, target.name)
+            reaping.reap_own(target.pool, target.name)
             target.create()
             return 0
 
-    def revert(self, image_id: str, store_pool: str, result: object,
-               **kwargs: Any) -> None:
-        if self.was_done(result):
-            registration.reap(self.tools.cluster.pool(store_pool), image_id)
+    def revert(self, job: str, image_id: str, store_pool: str,
+               result: object, **kwargs: Any) -> None:
+        reaping.undo(self.tools, image_id, store_pool, owning.made_by(
+            self.tools, job, owning.is_blank(), result))
 
 
 class PublishCopy(registration.PublishSnapshot):

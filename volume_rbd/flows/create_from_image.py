@@ -3,7 +3,8 @@
 
 Arguments (JSON): job, image_id, volume_name, size_bytes, is_size_fixed,
 image_size_bytes, disk_format, source ([pool, image, snapshot] or None),
-choices, settings (of the volume's type; None where it asks for none).
+choices, has_passphrase, settings (of the volume's type; None where it asks
+for none).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from volume_rbd.flows import (
     copy_image,
     encrypt,
     making,
+    owning,
     strategies,
     verify,
 )
@@ -35,9 +37,10 @@ _CHUNK_BYTES = 1 * model.MIB
 
 
 def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
-                  volume_name: str, volume: model.VolumeSpec | None = None
-                  ) -> dict[str, Any]:
-    """:param volume: where its settings are wanted."""
+                  volume_name: str, volume: model.VolumeSpec | None = None,
+                  has_passphrase: bool = False) -> dict[str, Any]:
+    """:param volume: where its settings are wanted.
+    :param has_passphrase: the tools have one."""
     source = decided.source
     return {
         'job': job,
@@ -50,6 +53,7 @@ def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
         'source': ([source.pool, source.image, source.snapshot]
                    if source else None),
         'choices': [choice.as_dict() for choice in decided.choices],
+        'has_passphrase': has_passphrase,
         'settings': making.get_settings(volume) if volume else None,
     }
 
@@ -65,14 +69,14 @@ def get_flow(tools: Tools, arguments: Mapping[str, Any], *,
         plan.Strategy.CONVERT: [
             CreateBlank(tools), *convert_image.get_tasks(
                 tools, is_direct=arguments['source'] is not None,
-                before_write=encrypt.before_write(tools))],
+                before_write=encrypt.before_write(tools, arguments))],
         plan.Strategy.COPY: [copy_image.CopyImage(tools)],
         plan.Strategy.DOWNLOAD: [CreateBlank(tools), Download(tools)],
     }
     flow = linear_flow.Flow(NAME)
     flow.add(strategies.get_flow(tools, arguments['choices'], branches),
              *verify.at_end(tools),
-             *encrypt.at_end(tools, arguments['choices']))
+             *encrypt.at_end(tools, arguments))
     if arguments['settings']:
         flow.add(ApplySettings(tools))
     return flow
@@ -102,6 +106,8 @@ class CloneImage(Task):
                 source: Sequence[str], size_bytes: int) -> None:
         parent = model.SnapSpec(*source)
         pool = self.tools.pool
+        if self.tools.is_resumed:
+            self._drop(job, volume_name, source)
         try:
             copies.make_anew(pool, volume_name, lineage.VOLUME,
                              lambda: pool.clone(parent, volume_name),
@@ -121,9 +127,15 @@ class CloneImage(Task):
                 volume.resize(size_bytes)
             self.tools.report.check()  # no step follows that would
 
-    def revert(self, volume_name: str, result: object, **kwargs: Any) -> None:
-        if self.was_done(result):
-            _remove(self.tools, volume_name)
+    def revert(self, job: str, volume_name: str, source: Sequence[str],
+               result: object, **kwargs: Any) -> None:
+        self._drop(job, volume_name, source, result)
+
+    def _drop(self, job: str, volume_name: str, source: Sequence[str],
+              result: object = None) -> None:
+        is_clone = owning.is_clone_of(model.SnapSpec(*source))
+        owning.drop(self.tools.pool, volume_name,
+                    owning.made_by(self.tools, job, is_clone, result))
 
 
 class CreateBlank(Task):
@@ -134,6 +146,8 @@ class CreateBlank(Task):
     def execute(self, job: str, image_id: str, volume_name: str,
                 size_bytes: int) -> None:
         pool = self.tools.pool
+        if self.tools.is_resumed:
+            self._drop(job, volume_name, size_bytes)
         copies.make_anew(
             pool, volume_name, lineage.VOLUME, lambda: pool.create(
                 volume_name, size_bytes,
@@ -145,9 +159,14 @@ class CreateBlank(Task):
                           origin=f'glance:{image_id}',
                           state=lineage.PENDING)
 
-    def revert(self, volume_name: str, result: object, **kwargs: Any) -> None:
-        if self.was_done(result):
-            _remove(self.tools, volume_name)
+    def revert(self, job: str, volume_name: str, size_bytes: int,
+               result: object, **kwargs: Any) -> None:
+        self._drop(job, volume_name, size_bytes, result)
+
+    def _drop(self, job: str, volume_name: str, size_bytes: int,
+              result: object = None) -> None:
+        owning.drop(self.tools.pool, volume_name, owning.made_by(
+            self.tools, job, owning.is_blank(size_bytes), result))
 
 
 class ClearVolume(Task):
@@ -208,10 +227,3 @@ class ApplySettings(Task):
 def _not_cloneable(reason: plan.Reason, error: exception.VolumeRBDError
                    ) -> exception.NotCloneable:
     return exception.NotCloneable(error.message, reason=reason.value)
-
-
-def _remove(tools: Tools, volume_name: str) -> None:
-    try:
-        tools.pool.remove(volume_name)
-    except exception.ImageNotFound:
-        return

@@ -19,7 +19,7 @@ from oslo_log import log as logging
 from taskflow.patterns import linear_flow
 
 from volume_rbd import exception, model
-from volume_rbd.flows import making, snapshots
+from volume_rbd.flows import making, owning, snapshots
 from volume_rbd.flows.base import Task, Tools
 from volume_rbd.flows.copy_part import CopyPart
 
@@ -123,19 +123,19 @@ class MakeBlank(making.Making):
                        lambda: self.tools.pool.create(
                            volume_name, size_bytes, object_size_bytes=(
                                self.tools.config.object_size_bytes)),
-                       making.is_blank(size_bytes), settings):
+                       owning.is_blank(size_bytes), settings):
             pass
 
     def revert(self, job: str, volume_name: str, size_bytes: int,
                result: object, **kwargs: Any) -> None:
-        making.drop(self.tools.pool, volume_name, making.made_by(
-            self.tools, job, making.is_blank(size_bytes), result))
+        owning.drop(self.tools.pool, volume_name, owning.made_by(
+            self.tools, job, owning.is_blank(size_bytes), result))
 
 
 class CloneSnapshot(making.Making):
     """Clone the source's snapshot, make the clone ours, grow it."""
 
-    title = 'cloning the snapshot'
+    title = 'cloning the volume'
 
     def execute(self, job: str, volume_name: str, size_bytes: int,
                 is_size_fixed: bool, source_volume: str,
@@ -144,10 +144,11 @@ class CloneSnapshot(making.Making):
         source = self._source(volume_name, source_volume, source_snapshot)
         with self.made(job, volume_name, f'rbd:{source}',
                        lambda: self.tools.pool.clone(source, volume_name),
-                       making.is_clone_of(source), settings) as volume:
+                       owning.is_clone_of(source), settings) as volume:
             if is_size_fixed:
                 # The source may have grown since it was looked at.
-                making.check_not_smaller(size_bytes, volume)
+                making.check_not_smaller(size_bytes, source,
+                                         volume.size_bytes)
                 if volume.size_bytes < size_bytes:
                     volume.resize(size_bytes)
 
@@ -155,8 +156,8 @@ class CloneSnapshot(making.Making):
                source_snapshot: str | None, result: object, **kwargs: Any
                ) -> None:
         source = self._source(volume_name, source_volume, source_snapshot)
-        making.drop(self.tools.pool, volume_name, making.made_by(
-            self.tools, job, making.is_clone_of(source), result))
+        owning.drop(self.tools.pool, volume_name, owning.made_by(
+            self.tools, job, owning.is_clone_of(source), result))
 
     def _source(self, volume_name: str, source_volume: str,
                 source_snapshot: str | None) -> model.SnapSpec:
@@ -169,13 +170,14 @@ class FlattenVolume(Task):
 
     title = 'flattening the volume'
 
-    def execute(self, volume_name: str, settings: Mapping[str, Any] | None
-                ) -> None:
+    def execute(self, job: str, volume_name: str,
+                settings: Mapping[str, Any] | None) -> None:
         def on_progress(done: int, total: int) -> None:
             self.tools.report.check()
 
         with self.tools.flattener.slot(), \
                 self.tools.pool.open(volume_name) as volume:
+            making.check_made_by(job, volume)
             volume.flatten(on_progress)
             making.finish(volume, settings, self.tools.report)
 

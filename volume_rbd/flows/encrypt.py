@@ -15,7 +15,7 @@ are records, and no log, error or command line.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from volume_rbd import exception, model, opts, plan, progress
@@ -28,30 +28,45 @@ _NEEDED_FOR = frozenset({plan.Reason.ENCRYPTION_WANTED,
                          plan.Reason.DECRYPTION_WANTED})
 
 
+def needs_passphrase(arguments: Mapping[str, Any]) -> bool:
+    """Whether a flow of these *arguments* has one, which no record has: who
+    takes it up in another process can only undo it."""
+    return bool(arguments.get('has_passphrase')) or any(
+        choice['reason'] in _NEEDED_FOR for choice in arguments['choices'])
+
+
 def check_given(tools: Tools, arguments: Mapping[str, Any]) -> None:
     """What a flow is to do with a passphrase it never does without: it would
-    leave in the clear what was to be encrypted.
+    leave in the clear what was to be encrypted. To undo it takes none.
 
     :raises InvalidInput: its arguments ask for one, and nobody gave it.
     """
-    if tools.encryption is None and any(
-            choice['reason'] in _NEEDED_FOR
-            for choice in arguments['choices']):
+    if tools.encryption is None and needs_passphrase(arguments) and not (
+            tools.is_resumed and _is_cancelled(tools.report)):
         raise exception.InvalidInput(
             f'The passphrase of volume {arguments["volume_name"]!r} is '
             'needed.', remedy='Give it.')
 
 
-def before_write(tools: Tools) -> list[Task]:
+def _is_cancelled(report: progress.Progress) -> bool:
+    try:
+        report.check()
+    except exception.Cancelled:
+        return True
+    return False
+
+
+def before_write(tools: Tools, arguments: Mapping[str, Any]) -> list[Task]:
     """Between the inspection of a disk and its conversion."""
-    return [WriteHeader(tools)] if tools.encryption else []
+    return [WriteHeader(tools)] if needs_passphrase(arguments) else []
 
 
-def at_end(tools: Tools, choices: Sequence[Mapping[str, str]]) -> list[Task]:
+def at_end(tools: Tools, arguments: Mapping[str, Any]) -> list[Task]:
     """What was encrypted before was copied as it is, and never opened."""
     is_opened = all(choice['strategy'] == plan.Strategy.CONVERT
-                    for choice in choices)
-    return [TryPassphrase(tools)] if tools.encryption and not is_opened else []
+                    for choice in arguments['choices'])
+    return [TryPassphrase(tools)] if needs_passphrase(
+        arguments) and not is_opened else []
 
 
 def refuse_encrypted(tools: Tools, file: Image, image_id: str) -> None:
@@ -78,8 +93,7 @@ class WriteHeader(Task):
         tools = self.tools
         if tools.encryption is None:
             return
-        with self.or_undo(lambda: _drop(tools.pool,
-                                        _stage_name(volume_name))):
+        with self.or_undo(lambda: self._drop_stage(volume_name)):
             header = make_header(tools.pool, volume_name, tools.encryption,
                                  tools.config.cluster, tools.converter,
                                  tools.report)
@@ -87,6 +101,13 @@ class WriteHeader(Task):
             volume.resize(volume.size_bytes + len(header))
             volume.write(header, 0)
             volume.flush()
+
+    def revert(self, volume_name: str, **kwargs: Any) -> None:
+        if self.tools.is_resumed:
+            self._drop_stage(volume_name)
+
+    def _drop_stage(self, volume_name: str) -> None:
+        staging.drop_held(self.tools.pool, _stage_name(volume_name))
 
 
 class TryPassphrase(Task):
@@ -104,6 +125,10 @@ class TryPassphrase(Task):
                            tools.config.cluster, tools.converter,
                            tools.report)
 
+    def revert(self, volume_name: str, **kwargs: Any) -> None:
+        if self.tools.is_resumed:
+            staging.wait_until_let_go(self.tools.pool, volume_name)
+
 
 def make_header(pool: Pool, owner: str, encryption: luks.Encryption,
                 cluster: opts.ClusterConfig, converter: qemu_img.Converter,
@@ -118,13 +143,13 @@ def make_header(pool: Pool, owner: str, encryption: luks.Encryption,
     try:
         for attempt in qemu_img.retrying():
             with attempt:
-                _drop(pool, name)
+                staging.drop_held(pool, name)
                 converter.make_luks_header(target, encryption, report=report)
         staging.mark(pool, name, job=str(uuid.uuid4()), origin='blank')
         with pool.open(name, read_only=True) as stage:
             header = stage.read(0, stage.size_bytes)
     finally:
-        _drop(pool, name)
+        staging.drop_held(pool, name)
     if luks.find_header_bytes(header) != len(header):
         raise exception.ConversionFailed(
             'qemu-img made no LUKS header.', remedy='Update qemu-img.')
@@ -134,11 +159,6 @@ def make_header(pool: Pool, owner: str, encryption: luks.Encryption,
 def _stage_name(owner: str) -> str:
     """The disk itself may be staged at the same time."""
     return staging.stage_name(f'{owner}.luks')
-
-
-def _drop(pool: Pool, name: str) -> None:
-    staging.wait_until_let_go(pool, name)
-    staging.drop(pool, name)
 
 
 def try_passphrase(pool: Pool, name: str, key: bytes,

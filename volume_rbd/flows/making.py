@@ -13,20 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from oslo_log import log as logging
-from taskflow.types import failure
 
 from volume_rbd import exception, model, progress
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph import settings as settings_
 from volume_rbd.ceph.interface import Image, Pool
-from volume_rbd.flows import staging, strategies
+from volume_rbd.flows import owning, staging
 from volume_rbd.flows.base import Task, Tools
 
 LOG = logging.getLogger(__name__)
-
-#: Says something of an open rbd_image.
-Test = Callable[[Image], bool]
-
 
 def make(pool: Pool, name: str, create: Callable[[], None]) -> None:
     """Call *create*, which gives *name* to something new; what a killed
@@ -68,13 +63,14 @@ def remove_unfinished(pool: Pool, name: str) -> bool:
     return True
 
 
-def check_not_smaller(size_bytes: int, source: Image) -> None:
+def check_not_smaller(size_bytes: int, source: object, source_bytes: int
+                      ) -> None:
     """:raises InvalidSize: a volume of *size_bytes* has no room for it."""
-    if size_bytes < source.size_bytes:
+    if size_bytes < source_bytes:
         raise exception.InvalidSize(
             f'A volume of {model.gib_for(size_bytes)} GiB is smaller '
-            f'than its source {source.spec}, which has '
-            f'{model.gib_for(source.size_bytes)} GiB.',
+            f'than its source {source}, which has '
+            f'{model.gib_for(source_bytes)} GiB.',
             remedy='Ask for that size or more.')
 
 
@@ -107,7 +103,7 @@ class Making(Task):
 
     @contextlib.contextmanager
     def made(self, job: str, volume_name: str, origin: str,
-             create: Callable[[], None], fits: Test,
+             create: Callable[[], None], fits: owning.Test,
              settings: Mapping[str, Any] | None) -> Iterator[Image]:
         """The new volume, open and marked; finished behind the block.
 
@@ -115,7 +111,8 @@ class Making(Task):
         """
         pool = self.tools.pool
         if self.tools.is_resumed:
-            drop(pool, volume_name, made_by(self.tools, job, fits))
+            owning.drop(pool, volume_name,
+                        owning.made_by(self.tools, job, fits))
         make(pool, volume_name, create)
         with self.or_undo(lambda: pool.remove(volume_name)), \
                 pool.open(volume_name) as volume:
@@ -130,53 +127,13 @@ class Making(Task):
             finish(volume, settings, self.tools.report)
 
 
-# -- whose it is --------------------------------------------------------------
+def check_made_by(job: str, volume: Image) -> None:
+    """Between two steps nobody has it open.
 
-def made_by(tools: Tools, job: str, fits: Test, result: object = None
-            ) -> Test:
-    """Whether *job* has made it.
-
-    One without a mark was made a moment before a process was killed: the name
-    was free when the job began, and no other job may have it.
-
-    :param fits: of one without a mark of its own.
-    :param result: what a revert is handed.
+    :raises Conflict: somebody has made another one of its name meanwhile.
     """
-    def is_ours(image: Image) -> bool:
-        mark = lineage.get_lineage(image)
-        if mark is not None:
-            return mark.job == job
-        return tools.is_resumed and not _was_taken(result) and fits(image)
-    return is_ours
-
-
-def _was_taken(result: object) -> bool:
-    """Whether ``execute`` had failed because the name was somebody else's."""
-    return isinstance(result, failure.Failure) and isinstance(
-        strategies.error_of(result),
-        (exception.ImageExists, exception.ImageBusy))
-
-
-def is_clone_of(source: model.SnapSpec) -> Test:
-    def fits(image: Image) -> bool:
-        parent = image.parent
-        return parent is not None and source == model.SnapSpec(
-            parent.pool, parent.image, parent.snapshot)
-    return fits
-
-
-def is_blank(size_bytes: int) -> Test:
-    def fits(image: Image) -> bool:
-        return (image.size_bytes == size_bytes and image.parent is None
-                and not image.snapshots() and not image.watchers())
-    return fits
-
-
-def drop(pool: Pool, name: str, is_ours: Test) -> None:
-    """Remove the rbd_image *name* if it is there and ours."""
-    # Where it cannot be opened its removal may have been interrupted.
-    with contextlib.suppress(exception.ImageNotFound), \
-            pool.open(name, read_only=True) as image:
-        if not is_ours(image):
-            return
-    staging.drop(pool, name)
+    mark = lineage.get_lineage(volume)
+    if mark is None or mark.job != job:
+        raise exception.Conflict(
+            f'Volume {volume.spec.name!r} was made anew by another operation.',
+            remedy='Give a name to one volume only.')

@@ -14,12 +14,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import tenacity
 from oslo_log import log as logging
 
 from volume_rbd import exception, model, plan
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph.interface import Pool
+from volume_rbd.flows import owning, reaping
 from volume_rbd.flows.base import Task, Tools
 
 LOG = logging.getLogger(__name__)
@@ -27,8 +27,6 @@ LOG = logging.getLogger(__name__)
 ACTIVE = 'active'
 PENDING = 'pending'
 
-# A killed client's watch lasts 30 seconds; Glance may hold the clone open.
-_REAP_TIMEOUT_S = 40
 # Registering takes about 0.15 s; the tasks are asked for when it takes longer.
 # All who wait in this process share the rate: twenty at once would keep Glance
 # from the very work that they wait for.
@@ -56,6 +54,9 @@ class CloneVolume(Task):
                 store_pool: str) -> None:
         source = source_of(self.tools, volume_name, image_id)
         pool = self.tools.cluster.pool(store_pool)
+        if self.tools.is_resumed:
+            owning.drop(pool, image_id, owning.made_by(
+                self.tools, job, owning.is_clone_of(source)), reaping.reap)
         try:
             self._clone(pool, source, image_id)
         except exception.CephPermissionDenied as error:
@@ -72,13 +73,14 @@ class CloneVolume(Task):
         try:
             pool.clone(source, image_id)
         except exception.ImageExists:
-            reap_own(pool, image_id)
+            reaping.reap_own(pool, image_id)
             pool.clone(source, image_id)
 
-    def revert(self, image_id: str, store_pool: str, result: object,
-               **kwargs: Any) -> None:
-        if self.was_done(result):
-            reap(self.tools.cluster.pool(store_pool), image_id)
+    def revert(self, job: str, image_id: str, volume_name: str,
+               store_pool: str, result: object, **kwargs: Any) -> None:
+        source = source_of(self.tools, volume_name, image_id)
+        reaping.undo(self.tools, image_id, store_pool, owning.made_by(
+            self.tools, job, owning.is_clone_of(source), result))
 
 
 class FlattenClone(Task):
@@ -115,14 +117,21 @@ class PublishSnapshot(Task):
 
 class Registering(Task):
     """Ask Glance to take what lies in the store's pool as the image's data.
+
+    One that was interrupted may have been taken: it is not cancelled, and what
+    Glance made of it is waited for.
     """
+
+    looks_back = True
 
     def register(self, image_id: str, fsid: str, store_pool: str,
                  hashes: model.Hashes | None) -> str:
-        url = model.RBDLocation(fsid, store_pool, image_id,
-                                model.GLANCE_SNAPSHOT).url
+        url = reaping.location_of(image_id, fsid, store_pool)
         # From here on there is no way back.
-        self.tools.report.check()
+        if not self.tools.is_resumed:
+            self.tools.report.check()
+        elif reaping.is_taken(self.tools, image_id, url):
+            return url
         try:
             self._register(image_id, url, hashes)
         except exception.ApiNotImplemented as error:
@@ -149,7 +158,8 @@ class Registering(Task):
                 self.tools.glance.register_location(image_id, url, hashes)
                 return
             except exception.GlanceConflict:
-                if self._was_taken(image_id, url, is_unclear):
+                if self._was_taken(image_id, url,
+                                   is_unclear or self.tools.is_resumed):
                     return
                 raise
             except exception.GlanceImageNotFound:
@@ -321,50 +331,6 @@ def _failed_task(tasks: list[Mapping[str, str]]) -> str | None:
     if tasks and tasks[-1].get('status') == 'failure':
         return tasks[-1].get('message') or 'Glance gave no reason'
     return None
-
-
-# -- cleaning up --------------------------------------------------------------
-
-def reap_own(pool: Pool, image_id: str) -> None:
-    """Remove what an earlier, unfinished job of ours left under the image's
-    name; Glance's own data or anybody else's is never touched.
-
-    :raises ImageExists: it is not ours.
-    """
-    try:
-        with pool.open(image_id, read_only=True) as image:
-            mark = lineage.get_lineage(image)
-    except exception.ImageNotFound:
-        return
-    if mark is None or mark.kind != lineage.GLANCE_IMAGE:
-        raise exception.ImageExists(
-            f'{pool.name}/{image_id} exists already and is not ours.',
-            remedy='Look at it with "rbd info"; it is named after an image '
-                   'that Glance holds to be without data.')
-    LOG.info('Removing %s/%s, left by job %s', pool.name, image_id, mark.job)
-    reap(pool, image_id)
-
-
-@tenacity.retry(
-    retry=tenacity.retry_if_exception_type(
-        (exception.ImageBusy, exception.ImageHasSnapshots)),
-    stop=tenacity.stop_after_delay(_REAP_TIMEOUT_S),
-    wait=tenacity.wait_exponential(0.2, max=5), reraise=True)
-def reap(pool: Pool, image_id: str) -> None:
-    """Remove a clone of ours with its snapshots, as far as it is there.
-
-    Glance may have deleted some of it itself, or hold it open for a moment.
-    """
-    try:
-        with pool.open(image_id) as image:
-            for snapshot in image.snapshots():
-                if snapshot.is_protected:
-                    image.unprotect_snapshot(snapshot.name)
-                if not snapshot.in_trash:
-                    image.remove_snapshot(snapshot.name)
-        pool.remove(image_id)
-    except (exception.ImageNotFound, exception.SnapshotNotFound):
-        return
 
 
 def source_of(tools: Tools, volume_name: str, image_id: str

@@ -23,8 +23,13 @@ def send(tools: Tools, source: Image, image_id: str, store_id: str | None
     """Send all of *source* through Glance's API; holes are not read.
 
     :returns: the bytes that were read.
+    :raises GlanceImageNotUsable: the image went while another process sent.
     """
     size_bytes = source.size_bytes
+    if tools.is_resumed:
+        if _was_sent(tools, image_id, size_bytes):
+            return 0
+        tools.report.check()
     operations = inbound.operations_within_memory(
         tools.config.copy_operations, outbound.CHUNK_BYTES)
     report = tools.transfer()
@@ -38,6 +43,26 @@ def send(tools: Tools, source: Image, image_id: str, store_id: str | None
             _wait_until_let_go(tools, image_id)
             raise
         return stream.read_bytes
+
+
+def _was_sent(tools: Tools, image_id: str, size_bytes: int) -> bool:
+    """Whether Glance has all of it from a process that was killed; what it
+    had of a part it has let go of."""
+    _wait_until_let_go(tools, image_id)
+    try:
+        image = tools.glance.get_image(image_id)
+    except exception.GlanceImageNotFound as error:
+        raise exception.GlanceImageNotUsable(
+            f'Image {image_id} was deleted while it was uploaded.',
+            remedy='Upload the volume again.') from error
+    if image.status == 'active' and image.size_bytes == size_bytes:
+        return True
+    if image.status != 'queued':
+        raise exception.GlanceImageNotUsable(
+            f'Image {image_id} became {image.status}, with '
+            f'{image.size_bytes} bytes, while it was uploaded.',
+            remedy='Upload the volume again.')
+    return False
 
 
 def _wait_until_let_go(tools: Tools, image_id: str) -> None:

@@ -70,6 +70,12 @@ def drop(pool: Pool, name: str) -> None:
         return
 
 
+def drop_held(pool: Pool, name: str) -> None:
+    """As :func:`drop`, where a child of ours may have it open."""
+    wait_until_let_go(pool, name)
+    drop(pool, name)
+
+
 def wait_until_let_go(pool: Pool, name: str) -> None:
     """End the watch of a child of ours that was killed, so that the
     rbd_image *name* can be removed. Nobody else has it open yet."""

@@ -131,12 +131,13 @@ def get_flow(tools: Tools, choices: Sequence[Mapping[str, str]],
         before: Task = choose
         for step in branches[strategy]:
             flow.add(step)
-            if before is choose:
-                # FLOW: what follows in the branch is left out too, what
-                # follows after all branches is not.
-                flow.link(choose, step, decider=_decider(strategy),
-                          decider_depth=deciders.Depth.FLOW)
-            else:
+            # FLOW: what follows in the branch is left out too, what follows
+            # after all branches is not. Each step asks for itself all the
+            # same: taskflow leaves one after the other out, and a process may
+            # be killed between two; to the next one the rest would be due.
+            flow.link(choose, step, decider=_decider(strategy),
+                      decider_depth=deciders.Depth.FLOW)
+            if before is not choose:
                 flow.link(before, step)
             before = step
     return flow

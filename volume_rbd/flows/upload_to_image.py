@@ -11,6 +11,7 @@ size_bytes, fsid, store_id, store_pool, choices.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from volume_rbd.flows import (
     convert_volume,
     copy_volume,
     encrypt,
+    owning,
     registration,
     snapshots,
     strategies,
@@ -87,18 +89,29 @@ class CreateRecord(Task):
     def execute(self, image_id: str, image_name: str, disk_format: str,
                 container_format: str, properties: Mapping[str, str],
                 min_disk_gib: int) -> None:
-        self.tools.glance.create_image(
-            image_id=image_id, name=image_name, disk_format=disk_format,
-            container_format=container_format, properties=properties,
-            min_disk_gib=min_disk_gib)
-
-    def revert(self, image_id: str, result: object, **kwargs: Any) -> None:
-        if not self.was_done(result):
-            return
         try:
-            self.tools.glance.delete_image(image_id)
-        except exception.GlanceImageNotFound:
-            return
+            self.tools.glance.create_image(
+                image_id=image_id, name=image_name, disk_format=disk_format,
+                container_format=container_format, properties=properties,
+                min_disk_gib=min_disk_gib)
+        except exception.GlanceConflict:
+            if not (self.tools.is_resumed and self._is_ours(
+                    image_id, image_name, disk_format, container_format)):
+                raise
+
+    def revert(self, image_id: str, image_name: str, disk_format: str,
+               container_format: str, result: object, **kwargs: Any) -> None:
+        with contextlib.suppress(exception.GlanceImageNotFound):
+            if not owning.was_taken(result) and self._is_ours(
+                    image_id, image_name, disk_format, container_format):
+                self.tools.glance.delete_image(image_id)
+
+    def _is_ours(self, image_id: str, image_name: str, disk_format: str,
+                 container_format: str) -> bool:
+        """The id was made for it; only a killed process may have used it."""
+        image = self.tools.glance.get_image(image_id)
+        return (image.name or '', image.disk_format, image.container_format
+                ) == (image_name, disk_format, container_format)
 
 
 class SnapshotVolume(Task):
@@ -113,16 +126,15 @@ class SnapshotVolume(Task):
             if volume.find_snapshot(name) is None:
                 volume.create_snapshot(name)
 
-    def revert(self, image_id: str, volume_name: str, result: object,
-               **kwargs: Any) -> None:
-        if self.was_done(result):
-            drop_snapshot(self.tools, volume_name, image_id)
+    def revert(self, image_id: str, volume_name: str, **kwargs: Any) -> None:
+        drop_snapshot(self.tools, volume_name, image_id)
 
 
 class Upload(Task):
     """Send the snapshot's bytes through Glance's API, holes never read."""
 
     title = 'uploading the volume'
+    looks_back = True
     default_provides = 'bytes_moved'
 
     def execute(self, image_id: str, volume_name: str,

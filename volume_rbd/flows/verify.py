@@ -123,11 +123,18 @@ class RequireVerified(Task):
 
     def execute(self, image_id: str) -> None:
         checker = self.tools.checker
-        if checker is not None and not checker.is_verified:
+        if checker is None or checker.is_verified:
+            return
+        if self.tools.is_resumed:
+            # A verdict is in no record, which would not be believed.
             raise exception.SignatureInvalid(
-                f'The signature of Glance image {image_id} was not '
-                'verified on the way.',
-                remedy='Report this: it is an error of this program.')
+                f'Who verified the signature of Glance image {image_id} was '
+                'killed, and the verdict is not known.',
+                remedy='Nothing was kept; create the volume again.')
+        raise exception.SignatureInvalid(
+            f'The signature of Glance image {image_id} was not verified on '
+            'the way.',
+            remedy='Report this: it is an error of this program.')
 
 
 def _snapshot_id(image: Image, parent: model.SnapSpec) -> int:

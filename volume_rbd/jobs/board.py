@@ -48,9 +48,9 @@ def is_posted(job: Job, tools: Tools) -> bool:
 def moves_bytes(arguments: Mapping[str, Any], config: opts.BackendConfig
                 ) -> bool:
     """Whether the way that is tried first does; others take milliseconds."""
-    if 'choice' in arguments:
+    if 'choices' not in arguments:
         return bool(arguments['choice']['strategy'] == Way.COPY
-                    or arguments['flatten'] == Flatten.NOW)
+                    or arguments.get('flatten') == Flatten.NOW)
     if arguments['choices'][0]['strategy'] != plan.Strategy.CLONE:
         return True
     return ('record_exists' in arguments

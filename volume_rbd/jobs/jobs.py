@@ -98,10 +98,6 @@ class Jobs:
     def _records(self) -> JobRecords:
         return JobRecords(self._cluster, self._config.pool)
 
-    @property
-    def _waits(self) -> Waits:
-        return Waits(self._cluster, self._config.pool)
-
     # -- running -------------------------------------------------------------
     def run(self, operation: str, arguments: Mapping[str, Any],
             tools: Tools, *, check: Callable[[], None] = lambda: None,
@@ -120,7 +116,6 @@ class Jobs:
             what; the job is tried again then.
         """
         if not self._are_kept:
-            check()
             flow = registry.get(operation).get_flow(tools, arguments)
             return engine.run(flow, arguments, job=arguments['job'])
         # Who only handles volumes has no Glance.
@@ -164,7 +159,7 @@ class Jobs:
         if entry is None:
             return None
         if entry.job is None or not self._is_abandoned(entry) or (
-                entry.job.is_posted and self._waits.has_waiting(entry.id)):
+                entry.job.is_posted and self._records.is_awaited(entry.id)):
             raise conflict
         is_same = _is_same(entry.job, job)
         LOG.info('Job %s was left by %s; it is %s', entry.id,
@@ -221,8 +216,8 @@ class Jobs:
         and the service may see its image. If not, it is done where it was
         asked for."""
         entry = self._records.find(job_id)
-        if entry is None or entry.job is None:
-            LOG.info('Job %s is over, or is none of ours', job_id)
+        if entry is None or entry.job is None or not entry.job.is_posted:
+            LOG.info('Job %s is over, or was never posted', job_id)
             return False
         registry.check(entry.job)
         tools = self._make_tools(entry.job)
@@ -305,24 +300,27 @@ class Jobs:
         return True
 
     def _is_abandoned(self, entry: Entry) -> bool:
-        holder = self._records.find_lock(entry.id)
-        return holder is None or node.is_gone(holder.owner)
+        return self._records.is_nobodys(entry.id)
 
     def _sweep(self) -> None:
         now = time.monotonic()
         if (self._swept_at is not None
                 and now - self._swept_at < _SWEPT_AGAIN_S):
             return
-        self._swept_at = now
         records = self._records
         remnants = records.remnants()
-        if remnants:
+        left = [job_id for job_id in remnants if records.is_nobodys(job_id)
+                and not records.is_awaited(job_id)]
+        if left:
+            waits = Waits(self._cluster, self._config.pool)
             with books.opened(self._config, self._cluster) as backend:
-                for job_id in remnants:
+                for job_id in left:
                     books.remove(backend, job_id)
                     records.remove(job_id)
-                    self._waits.remove(job_id)
+                    waits.remove(job_id)
         records.trim_history()
+        if left == remnants:
+            self._swept_at = now
 
     def recover_until_idle(self, timeout_s: float = 60.0) -> list[Outcome]:
         """Settle whatever is open and nobody's, until nothing of that is
@@ -359,6 +357,8 @@ class Jobs:
                 self.recover()
             except exception.VolumeRBDError as error:
                 LOG.warning('Jobs are not looked for now: %s', error)
+            except Exception:
+                LOG.exception('Looking for jobs failed')
             if self._is_closing.wait(self._config.job_lease_s / 3):
                 return
 
@@ -398,6 +398,10 @@ class Jobs:
     def is_open(self, job_id: str) -> bool:
         """Whether what bears its id is still its own."""
         return self._records.find(job_id) is not None
+
+    def is_claimed(self, claim: str) -> bool:
+        """:param claim: ``volume/NAME`` or ``image/ID``."""
+        return self._records.is_claimed(claim)
 
     def _describe(self, records: JobRecords, entry: Entry) -> JobInfo:
         note, _ = records.note(entry.id)

@@ -22,7 +22,9 @@ from collections.abc import Iterator, Sequence
 
 from volume_rbd import exception
 from volume_rbd.ceph.interface import Cluster, LockHolder
+from volume_rbd.jobs import node
 from volume_rbd.jobs.job import Job, Note, State
+from volume_rbd.persistence.books import INDEX
 
 NAMESPACE = 'volume_rbd.jobs'
 _OPEN = 'open'
@@ -88,6 +90,13 @@ class JobRecords:
                            f'show {other}".')
                 error.job = other
                 raise error
+
+    def is_claimed(self, claim: str) -> bool:
+        key = _claim_key(claim)
+        try:
+            return key in self._records.read_keys(_OPEN, [key])
+        except exception.RecordNotFound:
+            return False
 
     def find(self, job_id: str) -> Entry | None:
         try:
@@ -167,16 +176,29 @@ class JobRecords:
             return
 
     def remnants(self) -> list[str]:
-        """The ids of what was left by those who were killed while they began
-        or ended a job."""
+        """The ids of what is in no list of jobs: those that begin or end just
+        now, and what was left by those who were killed then."""
         names = self._records.names()
+        if INDEX in names:
+            names += list(self._records.read(INDEX))
         ids = {name.partition('.')[2] for name in names
                if name.startswith(('job.', 'book.', 'wait.'))}
         # Read after the names: what is in use is in it by now.
         open_ids = {entry.id for entry in self.entries()}
-        return [job_id for job_id in sorted(ids - open_ids)
-                if self.find_lock(job_id) is None
-                and self._records.find_lock(wait_key(job_id)) is None]
+        return sorted(ids - open_ids)
+
+    def is_nobodys(self, job_id: str) -> bool:
+        """Whether nobody has its lease, or a process of this host that is
+        gone."""
+        return self._is_free(_key(job_id))
+
+    def is_awaited(self, job_id: str) -> bool:
+        """Whether somebody waits for what another process does."""
+        return not self._is_free(wait_key(job_id))
+
+    def _is_free(self, name: str) -> bool:
+        holder = self._records.find_lock(name)
+        return holder is None or node.is_gone(holder.owner)
 
     # -- history -------------------------------------------------------------
     def remember(self, job: Job, note: Note) -> None:

@@ -20,8 +20,10 @@ from volume_rbd import exception, model, plan
 from volume_rbd.flows import (
     create_from_image,
     create_volume,
+    delete_volume,
     settling,
     upload_to_image,
+    volume_snapshot,
 )
 from volume_rbd.flows.base import Tools
 from volume_rbd.jobs.job import Job
@@ -111,9 +113,8 @@ def _decide_upload(tools: Tools, job: Job, done: Collection[str]) -> Rule:
     if arguments['store_pool'] is not None:
         _check_pool(tools, arguments['store_pool'])
     image = _find_image(tools, job)
-    is_made = arguments['record_exists'] or 'CreateRecord' in done
     if image is None:
-        return Rule.UNDO if is_made else Rule.RESUME
+        return Rule.UNDO  # not made yet, or not any more
     if not _is_of_project(image, job):
         raise exception.AccessDenied(
             f'Image {image.id} is not of the project that job {job.id} is '
@@ -134,6 +135,10 @@ def _decide_volume(tools: Tools, job: Job, done: Collection[str]) -> Rule:
     source = job.arguments['source_volume']
     if source is not None and not tools.pool.has_image(source):
         return Rule.UNDO
+    return Rule.RESUME
+
+
+def _always_resume(tools: Tools, job: Job, done: Collection[str]) -> Rule:
     return Rule.RESUME
 
 
@@ -188,6 +193,7 @@ def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 _CREATE_PROPERTIES = {
     'job': _ID, 'image_id': _ID, 'image_size_bytes': _SIZE,
+    'has_passphrase': _FLAG,
     'volume_name': _NAME, 'disk_format': _NAME, 'size_bytes': _SIZE,
     'is_size_fixed': _FLAG,
     'source': _or_null({'type': 'array', 'items': _NAME, 'minItems': 3,
@@ -217,6 +223,23 @@ _UPLOAD_PROPERTIES = {
 }
 
 
+_CHOICE = {'type': 'object', 'required': ['strategy', 'reason', 'sentence'],
+           'additionalProperties': _TEXT}
+_DELETE_PROPERTIES = {
+    'job': _ID, 'volume_name': _NAME, 'image_id': _NAME, 'delay_s': _SIZE,
+    'state_before': _or_null(_TEXT), 'choice': _CHOICE,
+}
+_SNAPSHOT_PROPERTIES = {
+    'job': _ID, 'volume_name': _NAME, 'snapshot_name': _NAME,
+    'choice': _CHOICE,
+}
+
+
+def _snapshot_claim(arguments: Arguments) -> str:
+    return (f'snapshot/{arguments["volume_name"]}'
+            f'@{arguments["snapshot_name"]}')
+
+
 def _volume_claim(arguments: Arguments) -> str:
     return f'volume/{arguments["volume_name"]}'
 
@@ -232,6 +255,15 @@ _OPERATIONS: Mapping[str, Operation] = {
     create_volume.NAME: Operation(
         create_volume.get_flow, _VOLUME_PROPERTIES, _volume_claim,
         _decide_volume),
+    delete_volume.NAME: Operation(
+        delete_volume.get_flow, _DELETE_PROPERTIES, _volume_claim,
+        _always_resume),
+    volume_snapshot.CREATE: Operation(
+        volume_snapshot.get_create_flow, _SNAPSHOT_PROPERTIES,
+        _snapshot_claim, _always_resume),
+    volume_snapshot.DELETE: Operation(
+        volume_snapshot.get_delete_flow, _SNAPSHOT_PROPERTIES,
+        _snapshot_claim, _always_resume),
     upload_to_image.NAME: Operation(
         upload_to_image.get_flow, _UPLOAD_PROPERTIES,
         lambda arguments: f'image/{arguments["image_id"]}', _decide_upload,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from oslo_log import log as logging
@@ -146,9 +146,7 @@ class Run:
 
     def _on_tick(self) -> None:
         _, is_cancelled = self.records.note(self._id)
-        if is_cancelled or (self.job.is_undone_when_lost
-                            and self.job.is_posted
-                            and not self._waits.has_waiting(self._id)):
+        if is_cancelled or self._is_given_up():
             self.report.cancel()
         self.records.write_note(self._id, self.report.update())
 
@@ -200,11 +198,17 @@ class Run:
     def _settle(self, ended: _Ended, tools: Tools, kept: engine.Kept,
                 undo: bool) -> None:
         operation = registry.get(self.job.operation)
-        flow = operation.get_flow(tools, self.job.arguments)
         state, note = kept.detail.state, self.report.note
-        if note.state == State.UNDOING or state == states.REVERTED:
+        must_undo = note.state == State.UNDOING or state == states.REVERTED
+        is_over = state == states.SUCCESS
+        if must_undo or undo or (
+                not is_over and self._is_to_undo(operation, tools, kept)):
+            self.report.cancel()
+        # A cancelled one needs no secret.
+        flow = operation.get_flow(tools, self.job.arguments)
+        if must_undo:
             self._undo(ended, flow)
-        elif note.state == State.WAITING and state == states.SUCCESS:
+        elif note.state == State.WAITING and is_over:
             try:
                 ended.is_pending = operation.settle(
                     tools, self.job.arguments) != settling.SETTLED
@@ -213,19 +217,21 @@ class Run:
                 note.error = str(error)
                 self._undo(ended, flow)
         else:
-            done = {atom.name for atom in kept.detail
-                    if atom.state == states.SUCCESS}
-            if undo or self._is_to_undo(operation, tools, done):
-                self.report.cancel()
             self._run(ended, flow, kept)
 
     def _is_to_undo(self, operation: registry.Operation, tools: Tools,
-                    done: Collection[str]) -> bool:
-        if self.job.is_posted and self._waits.has_waiting(self._id):
+                    kept: engine.Kept) -> bool:
+        if self.job.is_posted and self.records.is_awaited(self._id):
             # Who may have it was found out there, as whoever asks.
             return False
         return operation.decide(tools, self.job,
-                                done) is registry.Rule.UNDO
+                                _done(kept)) is registry.Rule.UNDO
+
+    def _is_given_up(self) -> bool:
+        """Whether the one is gone who waits, and nobody else wants it."""
+        job = self._entry.job if self._entry else None
+        return (job is not None and job.is_posted and job.is_undone_when_lost
+                and not self.records.is_awaited(self._id))
 
     def _run(self, ended: _Ended, flow: taskflow_flow.Flow,
              kept: engine.Kept) -> None:
@@ -294,17 +300,21 @@ class Run:
 
     def _tell(self, ended: _Ended) -> None:
         """Whoever waits; before anybody can see that it is over."""
-        if ended.state is not State.ABANDONED and (
-                ended.result is not None or ended.error is not None):
+        if ended.state is State.ABANDONED or (
+                ended.result is None and ended.error is None):
+            return
+        if self.records.is_awaited(self._id):
             self._waits.tell(self._id, Answer(ended.result, ended.error))
+        else:
+            self._waits.remove(self._id)
 
     def _forget(self, note: Note, ended: _Ended) -> None:
         note.ended_at = time.time()
         self.lease.stop()
         self.records.remember(self.job, note)
         self.records.close(self._mine)
-        if ended.has_begun:
-            books.remove(self._backend, self._id)
+        # Whoever was killed while he began it left less than a book.
+        books.remove(self._backend, self._id)
         self.records.remove(self._id)
 
     def _leave(self, note: Note) -> None:
@@ -314,6 +324,12 @@ class Run:
         self._entry = self.records.replace(
             self._mine, dataclasses.replace(self.job, clients=()))
         self.lease.let_go()
+
+
+def _done(kept: engine.Kept) -> set[str]:
+    """The names of the tasks that are done."""
+    return {atom.name for atom in kept.detail
+            if atom.state == states.SUCCESS}
 
 
 @dataclasses.dataclass

@@ -14,7 +14,6 @@ from typing import Any
 from volume_rbd import exception
 from volume_rbd.ceph.interface import Cluster, LockHolder
 from volume_rbd.flows.base import Result
-from volume_rbd.jobs import node
 from volume_rbd.jobs.records import NAMESPACE, wait_key
 
 _ANSWER = 'answer'
@@ -78,17 +77,8 @@ class Waits:
     def break_lock(self, job_id: str, holder: LockHolder) -> None:
         self._records.break_lock(wait_key(job_id), holder)
 
-    def has_waiting(self, job_id: str) -> bool:
-        """Whether somebody waits for the job."""
-        holder = self.find_lock(job_id)
-        return holder is not None and not node.is_gone(holder.owner)
-
     # -- the answer ----------------------------------------------------------
     def tell(self, job_id: str, answer: Answer) -> None:
-        """Where nobody waits any more, nothing is left of the record."""
-        if not self.has_waiting(job_id):
-            self.remove(job_id)
-            return
         text = answer.dump(job_id)
         self._records.write(wait_key(job_id), {_ANSWER: json.dumps(
             {'answer': text, 'signature': self._sign(text)})})

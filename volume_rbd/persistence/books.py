@@ -109,12 +109,23 @@ class Books(base.Connection):  # type: ignore[misc]
     def destroy_logbook(self, book_uuid: str) -> None:
         record = _record(book_uuid)
         with _translating(f'Removing logbook {book_uuid}'):
-            found = self._read(record)
-            self._records.remove(record)
+            try:
+                found = self._read(record)
+                self._records.remove(record)
+            except exception.RecordNotFound:
+                # Whoever removed it may have been killed before the index.
+                found = self._find_indexed(book_uuid)
+                if not found:
+                    raise
             self._seen.pop(record, None)
             self._records.write(INDEX, {}, [
                 record, *(
                     key for key in found if key.startswith('flow.'))])
+
+    def _find_indexed(self, book_uuid: str) -> dict[str, str]:
+        """What the index has of a book."""
+        return {key: text for key, text in self._records.read(INDEX).items()
+                if key == _record(book_uuid) or text == book_uuid}
 
     def get_logbook(self, book_uuid: str, lazy: bool = False
                     ) -> models.LogBook:

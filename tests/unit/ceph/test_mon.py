@@ -40,3 +40,14 @@ def test_each_monitor_is_told_once_in_its_order() -> None:
               _monitor('v2:10.0.0.1:3300', 'v1:10.0.0.1:6789')]
     assert list(mon.known_addresses(monmap)) == [
         '10.0.0.3:3300', '10.0.0.1:6789']
+
+
+def test_of_health_what_is_muted_does_not_count() -> None:
+    health = mon.parse_health({'status': 'HEALTH_ERR', 'checks': {
+        'OSD_FULL': {'severity': 'HEALTH_ERR', 'muted': False},
+        'SLOW_OPS': {'severity': 'HEALTH_WARN', 'muted': False},
+        'MON_DISK_CRIT': {'severity': 'HEALTH_ERR', 'muted': True}}})
+
+    assert health.status == 'HEALTH_ERR'
+    assert health.checks == {'OSD_FULL', 'SLOW_OPS'}
+    assert health.errors == {'OSD_FULL'}

@@ -173,6 +173,9 @@ def test_reclaim_is_a_dry_run_unless_told(cloud: Run, world: World) -> None:
     [found] = cloud('reclaim', '-f', 'json').json
     assert (found['what'], found['name'], found['state']) == (
         'trashed_volume', VOLUME, 'found')
+    assert (found['size_bytes'], found['owner']) == (1024 ** 2, 'job j')
+    assert isinstance(found['age_s'], int)
+    assert ' s  ' in cloud('reclaim').out
     assert world.state() == before
     [gone] = cloud('reclaim', '--yes', '-f', 'json').json
     assert gone['state'] == 'removed'

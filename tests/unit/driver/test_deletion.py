@@ -498,16 +498,6 @@ def test_a_pending_clone_that_is_registered_meanwhile_is_kept() -> None:
     assert world.disks('images') == [image_id]
 
 
-def test_a_clone_that_is_complete_is_kept_whatever_glance_says() -> None:
-    world = World()
-    world.make_volume()
-    image_id = world.clone_upload()
-    world.server.records.clear()
-    with world.driver() as driver:
-        assert driver.reclaimer.purge() == []
-    assert world.disks('images') == [image_id]
-
-
 def test_a_pending_clone_is_kept_where_glance_cannot_be_asked() -> None:
     world = _pending()
     world.server.records.clear()

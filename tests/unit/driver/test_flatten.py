@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -50,25 +52,21 @@ def test_with_a_depth_of_0_nothing_stays_a_clone(world: World) -> None:
     assert when_to_flatten(world.config, 1) is Flatten.NOW
 
 
-def _hold_flattens(driver: RBDDriver) -> None:
-    for _ in range(3):
-        driver.flattener._slots.acquire()
-
-
-def _let_go(driver: RBDDriver) -> None:
-    for _ in range(3):
-        driver.flattener._slots.release()
+@contextlib.contextmanager
+def _all_slots(driver: RBDDriver) -> Iterator[None]:
+    with contextlib.ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(driver.flattener.slot())
+        yield
 
 
 def test_in_the_background_a_volume_is_there_at_once(world: World) -> None:
     world.configure(flatten_when='background',
                     flatten_volume_from_snapshot=True)
     data = world.read('volumes', VOLUME)
-    with world.driver() as driver:
-        _hold_flattens(driver)
+    with world.driver() as driver, _all_slots(driver):
         driver.volumes.create_from_volume(VolumeSpec(NEW), VOLUME)
         assert driver.volumes.show(NEW).depth == 1
-        _let_go(driver)
     with world.driver() as driver:
         assert driver.volumes.show(NEW).parent is None
     assert world.read('volumes', NEW) == data

@@ -11,7 +11,8 @@ import pytest
 from tests.unit.world import MIB, VOLUME, World
 from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
-from volume_rbd.driver import RBDDriver, reclaim
+from volume_rbd.driver import RBDDriver
+from volume_rbd.driver.reclaim import reclaimer
 
 CHILD = 'volume-child'
 
@@ -125,7 +126,7 @@ def test_other_peoples_entries_are_never_purged(world: World) -> None:
 
 def test_it_goes_once_who_has_it_open_lets_go(
         world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reclaim, '_TRIED_AGAIN_S', 0)
+    monkeypatch.setattr(reclaimer, '_TRIED_AGAIN_S', 0)
     _killed_before_the_purge(world)
     [disk] = world.ceph.disks.values()
     with world.driver() as driver:
@@ -164,7 +165,7 @@ def test_what_cannot_go_is_not_looked_at_each_time(world: World) -> None:
 
 def test_one_call_looks_at_a_bounded_number(
         world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reclaim, '_OPENED_AT_ONCE', 2)
+    monkeypatch.setattr(reclaimer, '_OPENED_AT_ONCE', 2)
     for number in range(5):
         world.make_volume(f'v{number}')
         _killed_before_the_purge(world, f'v{number}')

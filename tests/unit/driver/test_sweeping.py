@@ -7,7 +7,9 @@ import pytest
 
 from tests.unit.world import MIB, VOLUME, World
 from volume_rbd.ceph import lineage
-from volume_rbd.driver import sweeping
+from volume_rbd.driver.reclaim import items
+from volume_rbd.driver.reclaim.proofs import Proofs
+from volume_rbd.driver.reclaim.temporary import Temporary
 
 STAGE = 'volume_rbd.stage-volume-2'
 MIGRATED = f'volume_rbd.migrate-{VOLUME}'
@@ -15,10 +17,19 @@ MIGRATED = f'volume_rbd.migrate-{VOLUME}'
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(sweeping, '_APART_S', 0.0)
+    monkeypatch.setattr(items, 'APART_S', 0.0)
     made = World()
     made.make_volume()
     return made
+
+
+def _sweeper(world: World) -> Temporary:
+    return Temporary(world.volumes, Proofs(world.config,
+                                           lambda: world.glance))
+
+
+def _names(sweeper: Temporary) -> list[str]:
+    return [item.name for item in sweeper.sweep()]
 
 
 def _leave(world: World, name: str) -> None:
@@ -32,7 +43,7 @@ def _leave(world: World, name: str) -> None:
 @pytest.mark.parametrize('name', [STAGE, MIGRATED])
 def test_what_nobody_has_open_goes(world: World, name: str) -> None:
     _leave(world, name)
-    assert sweeping.Sweeper(world.volumes).sweep() == [name]
+    assert _names(_sweeper(world)) == [name]
     assert not world.volumes.has_image(name)
     assert world.volumes.has_image(VOLUME)
 
@@ -40,22 +51,22 @@ def test_what_nobody_has_open_goes(world: World, name: str) -> None:
 def test_not_at_the_first_look(world: World, monkeypatch: pytest.MonkeyPatch
                                ) -> None:
     """Its owner may let go of it for a moment."""
-    monkeypatch.setattr(sweeping, '_APART_S', 0.01)
+    monkeypatch.setattr(items, 'APART_S', 0.01)
     _leave(world, STAGE)
-    sweeper = sweeping.Sweeper(world.volumes)
+    sweeper = _sweeper(world)
     assert sweeper.sweep() == []
-    monkeypatch.setattr(sweeping, '_APART_S', 0.0)
-    assert sweeper.sweep() == [STAGE]
+    monkeypatch.setattr(items, 'APART_S', 0.0)
+    assert _names(sweeper) == [STAGE]
 
 
 def test_what_somebody_has_open_stays(world: World) -> None:
     _leave(world, STAGE)
-    sweeper = sweeping.Sweeper(world.volumes)
+    sweeper = _sweeper(world)
     with world.volumes.open(STAGE):
         assert sweeper.sweep() == []
-    assert sweeper.sweep() == [STAGE]
+    assert _names(sweeper) == [STAGE]
 
 
 def test_what_is_only_called_so_and_is_complete_stays(world: World) -> None:
     world.make_volume('volume_rbd.stage')
-    assert sweeping.Sweeper(world.volumes).sweep() == []
+    assert _sweeper(world).sweep() == []

@@ -80,12 +80,14 @@ class Job:
     """One job in a world of its own.
 
     :ivar calls: what the last process asked of the cluster, in order.
+    :ivar lease: of every process.
     """
 
     def __init__(self, world: World, get_flow: GetFlow,
                  arguments: Mapping[str, Any]) -> None:
         self.world = world
         self.calls: list[str] = []
+        self.lease: base.Lease | None = None
         self._get_flow = get_flow
         self._arguments = arguments
         self._lives = 0
@@ -108,7 +110,7 @@ class Job:
             self._run(base.Tools(
                 self.world.config, cluster, self.world.glance,
                 report or progress.Silent(), is_resumed=self._lives > 0,
-                flattener=_Flattener(cluster)))
+                lease=self.lease, flattener=_Flattener(cluster)))
         finally:
             self._lives += 1
             self.calls = self.world.end_trace()['ceph']

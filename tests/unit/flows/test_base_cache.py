@@ -20,7 +20,10 @@ from tests.unit.flows.test_verify import RSA, Box, make
 from tests.unit.world import OnStep, World, content
 from volume_rbd import exception, model, plan
 from volume_rbd.ceph import base, lineage
-from volume_rbd.driver import RBDDriver, bases, sweeping
+from volume_rbd.driver import RBDDriver, bases
+from volume_rbd.driver.reclaim import items
+from volume_rbd.driver.reclaim.proofs import Proofs
+from volume_rbd.driver.reclaim.temporary import Temporary
 from volume_rbd.flows.base import Result
 from volume_rbd.signatures import Policy
 
@@ -41,7 +44,7 @@ def world() -> World:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bases, '_APART_S', 0.01)
     monkeypatch.setattr(bases, '_PAUSE_S', 0.01)
-    monkeypatch.setattr(sweeping, '_APART_S', 0.0)
+    monkeypatch.setattr(items, 'APART_S', 0.0)
 
 
 def image_of(world: World, store_id: str | None = None, file: bytes = FILE,
@@ -395,7 +398,8 @@ def test_what_a_killed_one_left_is_done_anew(world: World) -> None:
 def test_what_a_killed_one_left_is_swept(world: World) -> None:
     image_id = image_of(world)
     _leave_half_done(world, image_id)
-    sweeper = sweeping.Sweeper(world.volumes)
+    sweeper = Temporary(world.volumes, Proofs(
+        world.config, lambda: world.glance))
     sweeper.sweep()
     sweeper.sweep()
     assert world.disks('volumes') == []
@@ -408,7 +412,8 @@ def test_what_somebody_makes_and_what_is_done_is_not_swept(world: World
     other = image_of(world)
     _leave_half_done(world, other)
     before = world.disks('volumes')
-    sweeper = sweeping.Sweeper(world.volumes)
+    sweeper = Temporary(world.volumes, Proofs(
+        world.config, lambda: world.glance))
     with world.volumes.open(base.making_name(other)):
         for _ in range(3):
             assert sweeper.sweep() == []

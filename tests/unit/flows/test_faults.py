@@ -135,7 +135,8 @@ def test_a_call_of_glance_that_fails_leaves_nothing_behind(
                                   'create-copy', 'create-download'])
 def test_what_stays_when_the_cluster_is_gone_for_good_is_told(name: str
                                                               ) -> None:
-    """Nothing in it can be undone; what could be undone elsewhere, is."""
+    """Nothing in it can be undone; what could be undone elsewhere, is. A call
+    without an answer may have been done all the same: nobody can look."""
     whole = OPERATIONS[name]().go()
     for number, method in enumerate(whole.calls['ceph']):
         operation = OPERATIONS[name]()
@@ -150,7 +151,7 @@ def test_what_stays_when_the_cluster_is_gone_for_good_is_told(name: str
         stays = {key for key, value in operation.world.state().items()
                  if operation.before.get(key) != value}
         is_told = 'could be undone' in str(operation.error)
-        assert is_told == bool(stays), (number, method, operation.error)
+        assert is_told >= bool(stays), (number, method, operation.error)
         assert not {key for key in stays if key.startswith('glance')}
 
 

@@ -24,7 +24,7 @@ from tests.unit.world import (
 from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
 from volume_rbd.driver.images import ImageRequest
-from volume_rbd.flows import registration
+from volume_rbd.flows import reaping
 from volume_rbd.flows.upload_to_image import source_snapshot
 from volume_rbd.plan import SENTENCES, Reason
 
@@ -473,7 +473,7 @@ def test_a_registration_that_got_lost_on_its_way_is_asked_for_again() -> None:
 
 def test_a_clone_that_glance_holds_open_for_a_moment_is_undone_later(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registration.reap.retry, 'wait', tenacity.wait_none())
+    monkeypatch.setattr(reaping.reap.retry, 'wait', tenacity.wait_none())
     operation = _failing('register_location', exception.InvalidInput('400'))
     operation.world.ceph.fail_next('remove', exception.ImageBusy('open'), 3)
     operation.go()

@@ -53,7 +53,7 @@ def test_what_is_over_is_remembered_and_leaves_nothing_else(estate: Estate
     estate.check_no_job()
 
 
-@pytest.mark.parametrize('step', _UPLOAD_STEPS)
+@pytest.mark.parametrize('step', _UPLOAD_STEPS[1:])
 def test_an_upload_whose_process_stops_is_finished_by_another(
         estate: Estate, step: str) -> None:
     estate.make_volume()
@@ -70,6 +70,20 @@ def test_an_upload_whose_process_stops_is_finished_by_another(
     assert len(estate.world.server.records) == 1
     error = stopped.wake()
     assert isinstance(error, exception.JobLost)
+    assert estate.world.state() == before
+    estate.check_no_job()
+
+
+def test_an_upload_without_a_record_is_undone(estate: Estate) -> None:
+    """Made by the service it would not be that of who had asked."""
+    estate.make_volume()
+    before = estate.world.state()
+    stopped = estate.stop_at(_UPLOAD_STEPS[0], upload)
+
+    [outcome] = estate.driver().jobs.recover_until_idle(10)
+
+    assert outcome.state is State.UNDONE
+    assert isinstance(stopped.wake(), exception.JobLost)
     assert estate.world.state() == before
     estate.check_no_job()
 

@@ -19,6 +19,7 @@ from tests.unit.jobs.conftest import (
     NEW_SPEC,
     Estate,
     Stopped,
+    upload,
 )
 from tests.unit.world import SOURCE, OnStep
 from volume_rbd import exception, progress
@@ -64,9 +65,9 @@ class Yard(Estate):
 
     def upload_in_thread(self, report: progress.Progress | None = None
                          ) -> Upload:
-        upload = Upload(lambda: self.upload(report))
-        upload.start()
-        return upload
+        made = Upload(lambda: self.upload(report))
+        made.start()
+        return made
 
     def wait_for(self, is_so: Callable[[], object]) -> None:
         deadline = time.monotonic() + 30
@@ -200,7 +201,7 @@ def test_what_may_not_begin_is_not_posted(
 
 def test_who_waits_sees_how_far_it_is_and_can_cancel(yard: Yard) -> None:
     seen = OnStep()
-    upload = yard.upload_in_thread(seen)
+    waiting = yard.upload_in_thread(seen)
     job = yard.posted()
     assert yard.driver().jobs.show(job).state is State.POSTED
     stopped, worker = Stopped('choosing a strategy'), yard.driver()
@@ -215,7 +216,7 @@ def test_who_waits_sees_how_far_it_is_and_can_cancel(yard: Yard) -> None:
     time.sleep(1)
     stopped.wake()
 
-    assert isinstance(upload.end().error, exception.Cancelled)
+    assert isinstance(waiting.end().error, exception.Cancelled)
     thread.join()
     assert yard.driver().jobs.show(job).state is State.UNDONE
     assert yard.world.disks('images') == []
@@ -245,11 +246,11 @@ def test_a_board_that_is_away_is_not_waited_for(yard: Yard) -> None:
 
 def test_a_board_that_forgets_loses_nothing(yard: Yard) -> None:
     yard.world.configure(jobboard_timeout_s=2)
-    upload = yard.upload_in_thread()
+    waiting = yard.upload_in_thread()
     yard.posted()
     yard.server.forget()
     with yard.working():
-        result = upload.end().result
+        result = waiting.end().result
     assert result is not None
     assert yard.driver().jobs.show(result.job).state is State.DONE
     yard.check_no_job()
@@ -258,8 +259,8 @@ def test_a_board_that_forgets_loses_nothing(yard: Yard) -> None:
 def test_what_waits_for_a_worker_is_nobodys_to_take_up_or_undo(yard: Yard
                                                                ) -> None:
     image_id = yard.world.make_image(DATA)
-    upload = Upload(lambda: yard.driver().images.create(NEW_SPEC, image_id))
-    upload.start()
+    waiting = Upload(lambda: yard.driver().images.create(NEW_SPEC, image_id))
+    waiting.start()
     job = yard.posted()
     other = yard.driver()
 
@@ -269,12 +270,12 @@ def test_what_waits_for_a_worker_is_nobodys_to_take_up_or_undo(yard: Yard
         other.images.create(NEW_SPEC, image_id)
 
     with yard.working():
-        assert upload.end().error is None
+        assert waiting.end().error is None
     yard.check_no_job()
 
 
 def test_a_worker_that_is_lost_is_followed_by_another(yard: Yard) -> None:
-    upload = yard.upload_in_thread()
+    waiting = yard.upload_in_thread()
     job = yard.posted()
     stopped, worker = Stopped('choosing a strategy'), yard.driver()
     lost = Upload(lambda: worker.jobs.settle(job, report=stopped))
@@ -288,7 +289,7 @@ def test_a_worker_that_is_lost_is_followed_by_another(yard: Yard) -> None:
         time.sleep(1.2)
         [outcome] = other.jobs.recover_until_idle(20)
         assert outcome.state is State.DONE
-    result = upload.end().result
+    result = waiting.end().result
     stopped.wake()
     lost.end()
 
@@ -302,9 +303,9 @@ def test_a_worker_that_is_lost_is_followed_by_another(yard: Yard) -> None:
 def test_what_nobody_waits_for_any_more_is_undone(yard: Yard) -> None:
     image_id = yard.world.make_image(DATA)
     before = yard.world.state()
-    upload = Upload(lambda: yard.driver().images.create(
+    waiting = Upload(lambda: yard.driver().images.create(
         NEW_SPEC, image_id, is_undone_when_lost=True))
-    upload.start()
+    waiting.start()
     job = yard.posted()
     records = yard.world.cluster.records('volumes', NAMESPACE)
     holder = records.find_lock(f'wait.{job}')
@@ -319,7 +320,7 @@ def test_what_nobody_waits_for_any_more_is_undone(yard: Yard) -> None:
 
     assert outcome is not None
     assert outcome.state is State.UNDONE
-    assert isinstance(upload.end().error, exception.JobLost)
+    assert isinstance(waiting.end().error, exception.JobLost)
     assert yard.world.state() == before
     yard.check_no_job()
 
@@ -356,6 +357,17 @@ def test_a_record_that_is_forged_is_left_alone(yard: Yard) -> None:
     with yard.working():
         yard.wait_for(lambda: not yard.server.all())
     assert yard.world.state() == before
+
+
+def test_a_job_that_was_never_posted_is_not_taken_from_the_board(
+        yard: Yard) -> None:
+    left = yard.stop_at('choosing a strategy', upload)
+    driver = yard.driver()
+    yard.board(driver).post(left.job)
+    with yard.working():
+        yard.wait_for(lambda: not yard.server.all())
+    assert [info.note.attempts for info in driver.jobs.list()] == [0]
+    left.wake()
 
 
 def test_no_engine_is_ever_made_of_a_posting(yard: Yard) -> None:

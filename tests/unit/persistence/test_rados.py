@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 from taskflow.persistence import backends, models
+from taskflow.types import failure
 
 from tests.fakes.ceph import FakeCeph
 from volume_rbd import exception
@@ -105,3 +106,25 @@ def test_nothing_of_a_record_is_imported(tmp_path, monkeypatch):
 
     assert conn.get_logbook(book.uuid).meta['factory']
     assert not pathlib.Path(tmp_path / 'ran').exists()
+
+
+def test_what_a_retry_provided_survives_the_failure_of_its_try():
+    """taskflow's own reading puts the failure in its place."""
+    records = FakeCeph().cluster('cinder').records('volumes', 'ns')
+    connection = RadosBackend({}, records=records).get_connection()
+    book = models.LogBook('b', uuid=str(uuid.uuid4()))
+    flow = models.FlowDetail('f', uuid=str(uuid.uuid4()))
+    detail = models.RetryDetail('r', uuid=str(uuid.uuid4()))
+    refused = failure.Failure.from_exception(ValueError('no'))
+    detail.results = [({'strategy': 'clone'}, {'task': refused}),
+                      ({'strategy': 'copy'}, {})]
+    flow.add(detail)
+    book.add(flow)
+    connection.save_logbook(book)
+
+    found = connection.get_logbook(book.uuid).find(flow.uuid).find(
+        detail.uuid)
+
+    assert [provided for provided, _ in found.results] == [
+        {'strategy': 'clone'}, {'strategy': 'copy'}]
+    assert found.results[0][1]['task'].matches(refused)

@@ -130,5 +130,33 @@ class BenchFigures(SphinxDirective):
         yield ''
 
 
+_OF_KILLS = ('kills', 'leaks', 'mismatches', 'unfinished', 'slow', 'complete',
+             'gone', 'median_recovery_s', 'slowest_recovery_s')
+
+
+class KillFigures(SphinxDirective):
+    """Of each ``*.json`` that a run of the kill points has written."""
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_reread()  # new files
+        folder = pathlib.Path(self.get_source_info()[0]).parent
+        lines: list[str] = []
+        for path in sorted(folder.glob('kills*.json')):
+            report = json.loads(path.read_text())
+            rows = [*report['operations'].items(), ('all', report)]
+            lines += [
+                f'.. rubric:: {path.stem}: seed {report["seed"]}, watches of '
+                f'killed clients last {report["watch_timeout_s"]} s', '',
+                decisions.table(
+                    ['operation', *map(_words, _OF_KILLS)],
+                    '3 1 1 1 1 1 1 1 1 1',
+                    [[name, *(_text(row[key]) for key in _OF_KILLS)]
+                     for name, row in rows]), '',
+                f'Again: ``{report["command"]}``. All of it: '
+                f':download:`{path.name}`.', '']
+        return self.parse_text_to_nodes('\n'.join(lines))
+
+
 def register(app: Sphinx) -> None:
+    app.add_directive('kill-figures', KillFigures)
     app.add_directive('bench-figures', BenchFigures)

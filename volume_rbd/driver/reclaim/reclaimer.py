@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removes volumes at once, their data in the background, and now and then
+what was left."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from oslo_log import log as logging
+
+from volume_rbd import exception, opts
+from volume_rbd.ceph.interface import Cluster, Image, ParentInfo, Pool
+from volume_rbd.driver import budget
+from volume_rbd.driver.background import Flattener, Worker
+from volume_rbd.driver.budget import OnProgress
+from volume_rbd.driver.performing import Performer
+from volume_rbd.driver.reclaim import bases, items
+from volume_rbd.driver.reclaim.bases import Base
+from volume_rbd.driver.reclaim.finder import Finder
+from volume_rbd.driver.reclaim.items import Reclaimable
+from volume_rbd.driver.reclaim.proofs import (
+    IsClaimed,
+    IsJobOpen,
+    Proofs,
+    nothing_is_open,
+)
+from volume_rbd.driver.reclaim.removing import Remover
+from volume_rbd.glance.interface import Glance
+
+LOG = logging.getLogger(__name__)
+
+_PURGES_AT_ONCE = 2
+# What one call of purge_due does at most: it runs every minute.
+_OPENED_AT_ONCE = 64
+_PURGED_WITHIN_S = 30.0
+# What cannot go is looked at again so much later: whose clones we delete
+# ourselves goes at once.
+_KEPT_AGAIN_S = 600.0
+_TRIED_AGAIN_S = 30.0
+# Glance is asked for the images of bases no more often.
+_BASES_AGAIN_S = 600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Deletion:
+    """:param is_trashed: True where clones still need it, or it is kept for
+        a while: it is out of sight, and goes when that is over. Otherwise
+        its data is being removed."""
+
+    name: str
+    is_trashed: bool
+    reason: str = ''
+
+
+class Reclaimer:
+    """Removes volumes, and what their removal sets free.
+
+    :param spent: the budget that says when data in the trash may go.
+    :param performer: who removes it.
+    :param is_job_open: whether the job of an id may still go on: it owns
+        what bears its id.
+    :param is_claimed: whether a job has claimed ``volume/NAME`` or
+        ``image/ID``.
+    :ivar finder: what nobody owns; other sources may be added to it.
+    """
+
+    def __init__(self, config: opts.BackendConfig, cluster: Cluster,
+                 open_glance: Callable[[], Glance], flattener: Flattener,
+                 spent: budget.Budget, performer: Performer, *,
+                 is_job_open: IsJobOpen = nothing_is_open,
+                 is_claimed: IsClaimed = nothing_is_open) -> None:
+        self._config = config
+        self._pool = cluster.pool(config.pool)
+        proofs = Proofs(config, open_glance, is_job_open, is_claimed)
+        self._remover = Remover(cluster, self._pool, proofs,
+                                performer.remove_trashed)
+        self.finder = Finder(config, cluster, open_glance, proofs,
+                             self._remover)
+        self._flattener = flattener
+        self._budget = spent
+        self._worker = Worker(_PURGES_AT_ONCE, 'purge')
+        self._kept_until: dict[str, float] = {}
+        self._bases_due_at = 0.0
+
+    # -- removing a volume ---------------------------------------------------
+    def remove_volume(self, name: str, *, delay_s: int = 0,
+                      check: Callable[[Image], None] = lambda image: None
+                      ) -> Deletion:
+        """Move a volume to the trash; its data goes in the background, and
+        with it what it alone had kept alive of its ancestors.
+
+        :param check: is handed the volume, and may refuse.
+        :raises ImageNotFound, ImageBusy:
+        """
+        moved = self._remover.to_trash(name, delay_s=delay_s, check=check)
+        return self.purge_soon(name, moved.image_id, delay_s=delay_s,
+                               has_clones=moved.has_clones)
+
+    def purge_soon(self, name: str, image_id: str, *, has_clones: bool,
+                   delay_s: int) -> Deletion:
+        """Remove the data of a volume that is in the trash by now."""
+        if delay_s:
+            return Deletion(name, True, f'it is kept for {delay_s} s')
+        self._submit(self._pool, image_id)
+        if has_clones:
+            return Deletion(name, True, 'clones still share its data')
+        return Deletion(name, False)
+
+    def _submit(self, pool: Pool, image_id: str
+                ) -> concurrent.futures.Future[object]:
+        return self._worker.submit(
+            image_id, lambda progress: self._try_to_purge(
+                pool, image_id, progress))
+
+    def purge_now(self, image_id: str) -> bool:
+        """Remove a volume in the trash and wait for it.
+
+        :returns: whether it is gone; False where it may not go yet.
+        """
+        with self._budget.hurry():
+            future = self._submit(self._pool, image_id)
+            concurrent.futures.wait([future])
+        return not future.cancelled() and bool(future.result())
+
+    def _try_to_purge(self, pool: Pool, image_id: str, progress: OnProgress
+                      ) -> bool:
+        try:
+            return self._budget.run(
+                budget.PURGE, lambda on_progress: self._remover.purge(
+                    pool, image_id, on_progress), check=progress)
+        except exception.ImageNotFound:
+            return True
+        except exception.Cancelled:
+            LOG.info('The removal of %s goes on after the next start',
+                     image_id)
+        except exception.VolumeRBDError as error:
+            LOG.warning('%s stays in the trash of pool %s for now: %s',
+                        image_id, pool.name, error)
+        return False
+
+    def release(self, parent: ParentInfo | None) -> None:
+        """A child of *parent* is gone: remove what that has set free."""
+        self._remover.release(parent)
+
+    # -- bases ---------------------------------------------------------------
+    def find_bases(self) -> Iterator[Base]:
+        """Those that can be cloned, and whether they have clones."""
+        return self.finder.bases.find_all()
+
+    def remove_base(self, name: str) -> bool:
+        """Remove a base that has no clones.
+
+        :returns: whether it is out of sight.
+        """
+        try:
+            self.remove_volume(name, check=bases.check_unused)
+        except exception.ImageNotFound:
+            return True
+        except exception.ImageBusy as error:
+            LOG.info('Base %s stays: %s', name, error)
+            return False
+        return True
+
+    def _purge_bases(self) -> list[Reclaimable]:
+        now = time.monotonic()
+        if not self._config.image_base_cache or now < self._bases_due_at:
+            return []
+        self._bases_due_at = now + _BASES_AGAIN_S
+        return [item for item in self.finder.bases.find()
+                if self.remove_base(item.name)]
+
+    # -- finding what is left ------------------------------------------------
+    def find(self) -> Iterator[Reclaimable]:
+        """What :meth:`reclaim` would remove. Opens every volume once."""
+        return self.finder.find()
+
+    def reclaim(self, item: Reclaimable) -> bool:
+        """Remove one, if it is still nobody's.
+
+        :returns: whether it is gone.
+        """
+        try:
+            return self.finder.remove(item)
+        except exception.ImageNotFound:
+            return True
+        except (exception.ImageBusy, exception.AccessDenied) as error:
+            LOG.warning('%s/%s stays: %s', item.pool, item.name, error)
+            return False
+
+    def purge(self) -> list[Reclaimable]:
+        """Remove everything that :meth:`find` finds, until nothing more
+        comes free.
+
+        :returns: what went.
+        """
+        self.wait()
+        gone: list[Reclaimable] = []
+        while True:
+            found = list(self.find())
+            step = [item for item in _in_due_time(found)
+                    if self.reclaim(item)]
+            if not step:
+                return gone
+            gone += step
+
+    # -- now and then --------------------------------------------------------
+    def purge_due(self) -> list[Reclaimable]:
+        """Remove what is due in the trash of the volumes' pool, and take up
+        what an earlier process left half done.
+
+        Two listings where there is nothing to do; otherwise a bounded number
+        of entries, and half a minute: what takes longer goes on in the
+        background.
+
+        :returns: what went.
+        """
+        self._flattener.resume_due()
+        self._remover.finish_interrupted(self._worker.is_running)
+        gone = [*self.finder.temporary.sweep(), *self._purge_bases()]
+        due = list(self._find_due())
+        futures = [self._submit(self._pool, item.image_id) for item in due]
+        concurrent.futures.wait(futures, timeout=_PURGED_WITHIN_S)
+        return gone + [
+            item for item, future in zip(due, futures, strict=True)
+            if future.done() and not future.cancelled() and future.result()]
+
+    def _find_due(self) -> Iterator[Reclaimable]:
+        entries = self._pool.trash()
+        now = time.monotonic()
+        here = {entry.id for entry in entries}
+        self._kept_until = {
+            image_id: until for image_id, until in self._kept_until.items()
+            if image_id in here and until > now}
+        waiting = [entry for entry in entries
+                   if entry.deferred_until <= time.time()
+                   and entry.id not in self._kept_until
+                   and not self._worker.is_running(entry.id)]
+        if not waiting or self._budget.is_held_back(budget.PURGE):
+            return
+        for entry in waiting[:_OPENED_AT_ONCE]:
+            found = self.finder.trash.look_at(self._pool, entry)
+            self._kept_until[entry.id] = now + (
+                _KEPT_AGAIN_S if found is None else _TRIED_AGAIN_S)
+            if found is not None:
+                yield found
+
+    def wait(self) -> None:
+        """Until what is being removed is gone, whatever the hour."""
+        with self._budget.hurry():
+            self._worker.wait()
+
+    def close(self, *, wait: bool = True) -> None:
+        """:param wait: for what is being removed and is not held back; else
+            it is stopped. What is left :meth:`purge_due` of another process
+            finds."""
+        self._worker.close(wait=wait)
+
+
+def _in_due_time(found: Iterable[Reclaimable]) -> Iterator[Reclaimable]:
+    """What must look the same a while later comes last, after a while."""
+    seen_at = time.monotonic()
+    later = []
+    for item in found:
+        if item.takes_two_looks:
+            later.append(item)
+        else:
+            yield item
+    if later:
+        time.sleep(max(0.0, seen_at + items.APART_S - time.monotonic()))
+    yield from later

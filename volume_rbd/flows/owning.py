@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose an rbd_image is that bears the name of what a job makes.
+
+Its mark tells. Who was killed between making it and marking it left it
+without one; then it is the job's if it is as the job makes it, for the name
+was free when the job began, and no other job may have it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from taskflow.types import failure
+
+from volume_rbd import exception, model
+from volume_rbd.ceph import lineage
+from volume_rbd.ceph.interface import Image, Pool
+from volume_rbd.flows import staging, strategies
+from volume_rbd.flows.base import Tools
+
+#: Says something of an open rbd_image.
+Test = Callable[[Image], bool]
+
+
+def made_by(tools: Tools, job: str, fits: Test, result: object = None
+            ) -> Test:
+    """Whether *job* has made it. One without a mark only a process can know
+    to be the job's that has the job, with its claims: nobody else of ours
+    gives that name meanwhile.
+
+    :param fits: of one without a mark of its own.
+    :param result: what a revert is handed. Where ``execute`` had met
+        somebody else's under the name, only the mark counts.
+    """
+    def is_ours(image: Image) -> bool:
+        mark = lineage.get_lineage(image)
+        if mark is not None:
+            return mark.job == job
+        has_job = tools.is_resumed or tools.lease is not None
+        return has_job and not was_taken(result) and fits(image)
+    return is_ours
+
+
+def was_taken(result: object) -> bool:
+    """Whether ``execute`` had failed because the name was somebody else's."""
+    return isinstance(result, failure.Failure) and isinstance(
+        strategies.error_of(result), (
+            exception.ImageExists, exception.ImageBusy,
+            exception.GlanceConflict))
+
+
+def is_clone_of(source: model.SnapSpec) -> Test:
+    def fits(image: Image) -> bool:
+        parent = image.parent
+        return parent is not None and source == model.SnapSpec(
+            parent.pool, parent.image, parent.snapshot)
+    return fits
+
+
+def is_blank(size_bytes: int | None = None) -> Test:
+    """As it was created, so far as one can see without reading it.
+
+    :param size_bytes: None: of any size.
+    """
+    def fits(image: Image) -> bool:
+        return (size_bytes in (None, image.size_bytes)
+                and image.parent is None
+                and not image.snapshots() and not image.watchers())
+    return fits
+
+
+def is_any(image: Image) -> bool:
+    """For names that nobody else gives."""
+    return True
+
+
+def drop(pool: Pool, name: str, is_ours: Test,
+         remove: Callable[[Pool, str], None] = staging.drop) -> None:
+    """Remove the rbd_image *name* if it is there and ours."""
+    # Where it cannot be opened its removal may have been interrupted.
+    with contextlib.suppress(exception.ImageNotFound), \
+            pool.open(name, read_only=True) as image:
+        if not is_ours(image):
+            return
+    remove(pool, name)
