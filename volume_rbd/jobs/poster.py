@@ -172,11 +172,12 @@ class _Posting:
             with contextlib.closing(board):
                 board.post(self._job_id)
                 self._is_over.wait()
-                with contextlib.suppress(taskflow_exceptions.NotFound,
-                                         taskflow_exceptions.JobFailure):
+                # A worker has taken it off, or finds that it is over.
+                with contextlib.suppress(
+                        taskflow_exceptions.TaskFlowException):
                     board.withdraw(self._job_id)
         except (exception.VolumeRBDError,
-                taskflow_exceptions.JobFailure) as error:
+                taskflow_exceptions.TaskFlowException) as error:
             LOG.warning('Job %s is not posted: %s', self._job_id, error)
             self.has_failed = True
 
