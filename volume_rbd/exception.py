@@ -414,6 +414,13 @@ class Cancelled(VolumeRBDError):
     exit_code = 130
 
 
+def describe(error: VolumeRBDError) -> tuple[str, list[object]]:
+    """What :func:`from_name` makes it from again, in JSON."""
+    kind = type(error)
+    return (f'{kind.__module__}.{kind.__qualname__}',
+            [error.message, error.remedy, *error.args[2:]])
+
+
 def from_name(name: str, args: tuple[object, ...]) -> VolumeRBDError | None:
     """The error that was persisted as *name* with *args*; None if not ours.
 

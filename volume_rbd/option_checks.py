@@ -24,6 +24,24 @@ _HOURS = re.compile(r'([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)')
 _FORMER_OPTIONS = ('rbd_keyring_conf',)
 
 
+def check_jobboard(name: str, jobboard: str, flow_connection: str) -> None:
+    """:raises ConfigurationError: workers could not use it."""
+    if not jobboard:
+        return
+    # Not the values: they may hold a password.
+    if jobboard.partition('://')[0] not in ('redis', 'etcd', 'zookeeper'):
+        raise exception.ConfigurationError(
+            f'Backend {name!r}: jobboard is of no kind that is known.',
+            remedy='Begin it with redis://, etcd:// or zookeeper://, or leave '
+                   'it empty.')
+    scheme = flow_connection.partition(':')[0]
+    if scheme in ('memory', 'dir', 'file'):
+        raise exception.ConfigurationError(
+            f'Backend {name!r}: jobboard is set, and workers cannot read '
+            f'what flow_connection keeps ({scheme}).',
+            remedy='Use rados:// or a database for flow_connection.')
+
+
 def check_values(group: Any, name: str) -> None:
     """Refuse values that are wrong or contradict each other.
 

@@ -357,6 +357,23 @@ backend_opts: list[cfg.Opt] = [
              'prolonged as long as it runs. When they are over, the process '
              'was killed or is cut off from the cluster, and another one '
              'goes on with the job or undoes it.'),
+    cfg.StrOpt(
+        'jobboard', default='', secret=True,
+        help='Where workers on other hosts ("volume-rbd worker") find what '
+             'they are to do: redis://HOST:PORT, etcd://HOST:PORT or '
+             'zookeeper://HOST:PORT,HOST:PORT; options of the client follow '
+             'as ?NAME=VALUE. It is only where jobs are posted: all that is '
+             'known of them stays where flow_connection says, which must be '
+             'a place that all hosts reach. Empty: whoever is asked for an '
+             'operation does it.'),
+    cfg.StrOpt(
+        'jobboard_namespace', default='volume_rbd', regex=r'^[\w.-]+$',
+        help='What the names of our keys on the jobboard begin with.'),
+    cfg.IntOpt(
+        'jobboard_timeout', default=30, min=1,
+        help='Seconds for which a job waits for a worker, also for another '
+             'one when a worker was killed. After that it is done where it '
+             'was asked for.'),
     cfg.IntOpt(
         'replication_connect_timeout', default=5,
         help='Seconds to wait for the other cluster of a replicated '
@@ -454,6 +471,9 @@ class BackendConfig:
     may_convert: bool = True
     flow_connection: str = 'rados://'
     job_lease_s: int = 15
+    jobboard: str = ''
+    jobboard_namespace: str = 'volume_rbd'
+    jobboard_timeout_s: int = 30
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
@@ -580,6 +600,8 @@ def freeze_backend(group: Any, name: str, *,
     :raises ConfigurationError: a value is wrong or contradicts another.
     """
     option_checks.check_values(group, name)
+    flow_connection = group.flow_connection or flow_connection
+    option_checks.check_jobboard(name, group.jobboard, flow_connection)
     timeout: int = group.rados_connect_timeout
     return BackendConfig(
         name=name,
@@ -629,8 +651,11 @@ def freeze_backend(group: Any, name: str, *,
         max_volume_bytes=max_volume_bytes,
         vmdk_allowed_types=tuple(vmdk_allowed_types),
         may_convert=may_convert,
-        flow_connection=group.flow_connection or flow_connection,
-        job_lease_s=group.job_lease)
+        flow_connection=flow_connection,
+        job_lease_s=group.job_lease,
+        jobboard=group.jobboard,
+        jobboard_namespace=group.jobboard_namespace,
+        jobboard_timeout_s=group.jobboard_timeout)
 
 
 def find_unknown(conf: cfg.ConfigOpts, name: str) -> list[sections.Unknown]:

@@ -386,9 +386,24 @@ def test_the_sample_file_with_its_defaults_is_a_configuration(
     assert config == opts.BackendConfig(name='backend', pool='rbd')
 
 
+@pytest.mark.parametrize(('lines', 'word'), [
+    ('jobboard = rabbit://user:hunter2@host\n', 'jobboard'),
+    ('jobboard = hunter2\n', 'jobboard'),
+    ('jobboard = redis://:hunter2@host\nflow_connection = memory\n',
+     'flow_connection'),
+    ('jobboard = redis://:hunter2@host\nflow_connection = dir:///x\n',
+     'flow_connection')])
+def test_a_jobboard_that_workers_cannot_use_is_refused_without_its_password(
+        load: Load, lines: str, word: str) -> None:
+    conf = load(f'[DEFAULT]\nenabled_backends = a\n[a]\n{lines}')
+    with pytest.raises(exception.ConfigurationError, match=word) as raised:
+        opts.get_backend_config(conf, 'a')
+    assert 'hunter2' not in str(raised.value)
+
+
 def test_secrets_are_marked_so_that_logs_hide_them() -> None:
-    """flow_connection holds a database's password."""
+    """flow_connection holds a database's password, jobboard a server's."""
     for _, options in opts.list_opts():
         for option in options:
-            if option.name in ('flow_connection',):
+            if option.name in ('flow_connection', 'jobboard'):
                 assert option.secret

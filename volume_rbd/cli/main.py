@@ -36,6 +36,7 @@ COMMANDS = {
     'jobs resume': 'jobs:Resume',
     'jobs cancel': 'jobs:Cancel',
     'reclaim': 'reclaim:Reclaim',
+    'worker': 'worker:Worker',
     'sandbox up': 'sandbox:SandboxUp',
     'sandbox down': 'sandbox:SandboxDown',
     'sandbox status': 'sandbox:SandboxState',

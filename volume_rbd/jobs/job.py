@@ -20,6 +20,8 @@ Sign = Callable[[str], str]
 class State(enum.StrEnum):
     """Of a job that is written down."""
 
+    #: It is on the jobboard, and no worker has taken it yet.
+    POSTED = 'posted'
     #: Somebody has its lease.
     RUNNING = 'running'
     #: Nobody has: it is taken up with the next look.
@@ -48,6 +50,7 @@ class Job:
     :param project_id: of whoever asked; likewise *user_id*.
     :param is_undone_when_lost: nobody waits for it any more then.
     :param has_secret: it cannot be gone on with, as the secret is not kept.
+    :param is_posted: workers may do it, while who asked for it waits.
     :param created_at: seconds since the epoch.
     """
 
@@ -62,6 +65,7 @@ class Job:
     user_id: str | None = None
     is_undone_when_lost: bool = False
     has_secret: bool = False
+    is_posted: bool = False
 
     def dump(self, sign: Sign) -> str:
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)

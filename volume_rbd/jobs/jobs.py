@@ -18,11 +18,13 @@ from volume_rbd import exception, opts, progress
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.flows import engine
 from volume_rbd.flows.base import Result, Tools
-from volume_rbd.jobs import books, node, registry
+from volume_rbd.jobs import board, books, node, registry
 from volume_rbd.jobs.clients import Clients
 from volume_rbd.jobs.job import Job, Note, State
+from volume_rbd.jobs.poster import Poster
 from volume_rbd.jobs.records import Entry, JobRecords
 from volume_rbd.jobs.run import Outcome, Run
+from volume_rbd.jobs.waits import Waits
 
 LOG = logging.getLogger(__name__)
 
@@ -123,8 +125,11 @@ class Jobs:
             clients=(), created_at=time.time(), project_id=project_id,
             user_id=user_id, is_undone_when_lost=is_undone_when_lost,
             has_secret=tools.encryption is not None)
-        outcome = self._begin(job, tools, check)
-        return outcome.get_result()
+        if not board.is_posted(job, tools):
+            return self._begin(job, tools, check).get_result()
+        job = dataclasses.replace(job, is_posted=True)
+        return Poster(self._config, self._cluster, self.settle).run(
+            job, tools, lambda: self._begin(job, tools, check))
 
     def _begin(self, job: Job, tools: Tools, check: Callable[[], None]
                ) -> Outcome:
@@ -135,7 +140,8 @@ class Jobs:
                 except exception.JobConflict as error:
                     conflict = error
                 else:
-                    return run.go(tools, check)
+                    return (run.prepare(check) if job.is_posted
+                            else run.go(tools, check))
             outcome = self._settle_like(conflict, job, tools)
             if outcome is not None and outcome.state is State.DONE:
                 return outcome
@@ -150,7 +156,8 @@ class Jobs:
         entry = self._records.find(conflict.job)
         if entry is None:
             return None
-        if entry.job is None or not self._is_abandoned(entry):
+        if entry.job is None or not self._is_abandoned(entry) or (
+                entry.job.is_posted and self._records.is_awaited(entry.id)):
             raise conflict
         is_same = _is_same(entry.job, job)
         LOG.info('Job %s was left by %s; it is %s', entry.id,
@@ -201,6 +208,20 @@ class Jobs:
                  outcome.job.target, outcome.state.value,
                  f': {outcome.error}' if outcome.error else '')
         return outcome
+
+    def is_ours_to_do(self, job_id: str) -> bool:
+        """Whether a worker may take up what was posted: it is one of ours,
+        and the service may see its image. If not, it is done where it was
+        asked for."""
+        entry = self._records.find(job_id)
+        if entry is None or entry.job is None or not entry.job.is_posted:
+            LOG.info('Job %s is over, or was never posted', job_id)
+            return False
+        registry.check(entry.job)
+        tools = self._make_tools(entry.job)
+        if 'image_id' in entry.job.arguments:
+            tools.glance.get_image(entry.job.arguments['image_id'])
+        return True
 
     def recover_soon(self) -> None:
         """Take up the jobs whose owners are gone, without any wait here."""
@@ -268,6 +289,11 @@ class Jobs:
         note, _ = self._records.note(entry.id)
         if note.attempts >= _MOST_ATTEMPTS:
             return False
+        if note.state == State.POSTED and entry.id not in self._not_before:
+            # First a worker, then who has posted it.
+            self._not_before[entry.id] = (
+                now + 2 * self._config.jobboard_timeout_s)
+            return False
         self._not_before[entry.id] = now + _TRIED_AGAIN_S * 2 ** note.attempts
         return True
 
@@ -278,10 +304,11 @@ class Jobs:
         """Finish what those began or ended who were killed meanwhile."""
         records = self._records
         for job_id in records.passing():
-            if records.is_nobodys(job_id):
+            if records.is_nobodys(job_id) and not records.is_awaited(job_id):
                 with books.opened(self._config, self._cluster) as backend:
                     books.remove(backend, job_id)
                 records.remove(job_id)
+                Waits(self._cluster, self._config.pool).remove(job_id)
                 records.forget(job_id)
         now = time.monotonic()
         if self._trimmed_at is None or now - self._trimmed_at > _TRIMMED_S:
@@ -433,7 +460,8 @@ def _state(note: Note, is_nobodys: bool) -> State:
         return State.RUNNING
     if note.attempts >= _MOST_ATTEMPTS:
         return State.STUCK
-    known = {state.value: state for state in (State.WAITING, State.UNDOING)}
+    known = {state.value: state for state in (
+        State.WAITING, State.UNDOING, State.POSTED)}
     return known.get(note.state, State.ABANDONED)
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from oslo_log import log as logging
 
 from volume_rbd import exception
+from volume_rbd.ceph.interface import LockHolder
 from volume_rbd.jobs import node
-from volume_rbd.jobs.records import JobRecords
 
 LOG = logging.getLogger(__name__)
 
@@ -26,13 +27,25 @@ LOG = logging.getLogger(__name__)
 _MARGIN_S = 1.0
 
 
+class Locks(Protocol):
+    """Where the locks of jobs are."""
+
+    def lock(self, job_id: str, node: str, duration_s: int) -> bool: ...
+
+    def unlock(self, job_id: str, node: str) -> None: ...
+
+    def find_lock(self, job_id: str) -> LockHolder | None: ...
+
+    def break_lock(self, job_id: str, holder: LockHolder) -> None: ...
+
+
 class Lease:
     """The lease of one job, for this process.
 
     :param on_tick: called with each prolongation, from the lease's thread.
     """
 
-    def __init__(self, records: JobRecords, job_id: str, duration_s: int,
+    def __init__(self, records: Locks, job_id: str, duration_s: int,
                  on_tick: Callable[[], None] = lambda: None) -> None:
         self._records = records
         self._job_id = job_id

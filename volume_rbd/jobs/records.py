@@ -5,6 +5,7 @@
   puts a job and its claims, on the condition that nobody else has them. And
   the ids of those that are just begun or ended.
 * ``job.ID``: the lease of a job and the note of how far it came.
+* ``wait.ID``: who waits for a job that another process runs, see waits.py.
 * ``history``: the notes of jobs that are over, a bounded number.
 * ``book.ID`` and ``index``: taskflow's, see :mod:`volume_rbd.persistence`.
 
@@ -194,7 +195,14 @@ class JobRecords:
     def is_nobodys(self, job_id: str) -> bool:
         """Whether nobody has its lease, or a process of this host that is
         gone."""
-        holder = self.find_lock(job_id)
+        return self._is_free(_key(job_id))
+
+    def is_awaited(self, job_id: str) -> bool:
+        """Whether somebody waits for what another process does."""
+        return not self._is_free(wait_key(job_id))
+
+    def _is_free(self, name: str) -> bool:
+        holder = self._records.find_lock(name)
         return holder is None or node.is_gone(holder.owner)
 
     # -- history -------------------------------------------------------------
@@ -242,6 +250,10 @@ def _key(job_id: str) -> str:
 
 def _passing(job_id: str) -> str:
     return f'passing.{job_id}'
+
+
+def wait_key(job_id: str) -> str:
+    return f'wait.{job_id}'
 
 
 def _claim_key(claim: str) -> str:

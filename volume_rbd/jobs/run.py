@@ -23,6 +23,7 @@ from volume_rbd.jobs.job import Job, Note, State
 from volume_rbd.jobs.lease import Lease
 from volume_rbd.jobs.records import Entry, JobRecords
 from volume_rbd.jobs.report import JobReport
+from volume_rbd.jobs.waits import Answer, Waits
 
 LOG = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Run:
         self._backend = backend
         self._id = job_id
         self.records = JobRecords(client, config.pool)
+        self._waits = Waits(client, config.pool)
         self.report = JobReport(Note(), shown)
         self.lease = Lease(self.records, job_id, config.job_lease_s,
                            self._on_tick)
@@ -122,7 +124,10 @@ class Run:
             return False
         note, is_cancelled = self.records.note(self._id)
         self.report.note = note
-        if note.state != State.WAITING:
+        if note.state == State.POSTED:
+            note.state = State.RUNNING.value
+            self.records.write_note(self._id, note)
+        elif note.state != State.WAITING:
             note.attempts += 1
             self.records.write_note(self._id, note)
         if is_cancelled:
@@ -143,7 +148,7 @@ class Run:
 
     def _on_tick(self) -> None:
         _, is_cancelled = self.records.note(self._id)
-        if is_cancelled:
+        if is_cancelled or self._is_given_up():
             self.report.cancel()
         self.records.write_note(self._id, self.report.update())
 
@@ -169,6 +174,17 @@ class Run:
             self._run(ended, flow, kept)
         return ended.outcome(self.job)
 
+    def prepare(self, check: Callable[[], None]) -> Outcome:
+        """Begin a new job, and leave it to whoever takes it up.
+
+        :param check: see :meth:`go`.
+        """
+        with self._ending() as ended:
+            check()
+            books.begin(self._backend, self._id, self.job.operation)
+            ended.has_begun = ended.is_posted = True
+        return ended.outcome(self.job)
+
     def settle(self, tools: Tools, *, undo: bool = False) -> Outcome:
         """Go on with a job that was taken over, or undo it."""
         with self._ending() as ended:
@@ -187,8 +203,8 @@ class Run:
         state, note = kept.detail.state, self.report.note
         must_undo = note.state == State.UNDOING or state == states.REVERTED
         is_over = state == states.SUCCESS
-        if must_undo or undo or (not is_over and operation.decide(
-                tools, self.job, _done(kept)) is registry.Rule.UNDO):
+        if must_undo or undo or (
+                not is_over and self._is_to_undo(operation, tools, kept)):
             self.report.cancel()
         # A cancelled one needs no secret.
         flow = operation.get_flow(tools, self.job.arguments)
@@ -204,6 +220,20 @@ class Run:
                 self._undo(ended, flow)
         else:
             self._run(ended, flow, kept)
+
+    def _is_to_undo(self, operation: registry.Operation, tools: Tools,
+                    kept: engine.Kept) -> bool:
+        if self.job.is_posted and self.records.is_awaited(self._id):
+            # Who may have it was found out there, as whoever asks.
+            return False
+        return operation.decide(tools, self.job,
+                                _done(kept)) is registry.Rule.UNDO
+
+    def _is_given_up(self) -> bool:
+        """Whether the one is gone who waits, and nobody else wants it."""
+        job = self._entry.job if self._entry else None
+        return (job is not None and job.is_posted and job.is_undone_when_lost
+                and not self.records.is_awaited(self._id))
 
     def _run(self, ended: _Ended, flow: taskflow_flow.Flow,
              kept: engine.Kept) -> None:
@@ -257,6 +287,8 @@ class Run:
         if ended.result is not None:
             note.bytes_moved = ended.result.bytes_moved
         try:
+            if self.job.is_posted:
+                self._tell(ended)
             if state in (State.DONE, State.UNDONE):
                 self._forget(note, ended)
             else:
@@ -268,6 +300,16 @@ class Run:
                         error)
             self.lease.let_go()
 
+    def _tell(self, ended: _Ended) -> None:
+        """Whoever waits; before anybody can see that it is over."""
+        if ended.state is State.ABANDONED or (
+                ended.result is None and ended.error is None):
+            return
+        if self.records.is_awaited(self._id):
+            self._waits.tell(self._id, Answer(ended.result, ended.error))
+        else:
+            self._waits.remove(self._id)
+
     def _forget(self, note: Note, ended: _Ended) -> None:
         note.ended_at = time.time()
         self.lease.stop()
@@ -276,7 +318,9 @@ class Run:
         # Whoever was killed while he began it left less than a book.
         books.remove(self._backend, self._id)
         self.records.remove(self._id)
-        self.records.forget(self._id)
+        # Else it is who waits that still has something of it.
+        if not (self.job.is_posted and self.records.is_awaited(self._id)):
+            self.records.forget(self._id)
 
     def _leave(self, note: Note) -> None:
         """For whoever takes it up; this connection is another job's then."""
@@ -299,6 +343,7 @@ class _Ended:
 
     :param flow: that was run, or undone.
     :param has_begun: there is a logbook: something may have been made.
+    :param is_posted: it was only begun, for others.
     """
 
     flow: taskflow_flow.Flow | None = None
@@ -306,6 +351,7 @@ class _Ended:
     error: exception.VolumeRBDError | None = None
     has_begun: bool = False
     is_pending: bool = False
+    is_posted: bool = False
     is_interrupted: bool = False
 
     @property
@@ -314,6 +360,8 @@ class _Ended:
             return State.ABANDONED
         if self.error is not None:
             return self._state_of_failure()
+        if self.is_posted:
+            return State.POSTED
         if self.is_pending or (
                 self.result is not None
                 and self.result.values.get('registration')

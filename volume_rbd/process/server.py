@@ -14,7 +14,7 @@ import time
 from typing import Any, Protocol
 
 from volume_rbd import exception, model, opts, progress, signatures
-from volume_rbd.driver import RBDDriver
+from volume_rbd.driver import RBDDriver, upkeep
 from volume_rbd.glance.interface import Glance
 from volume_rbd.manager import VolumeManager
 from volume_rbd.process import logs, operations, wire
@@ -90,9 +90,7 @@ class Server:
 
     def serve(self, control: socket.socket) -> None:
         """Until the other side is gone; then cancel and undo."""
-        self._driver.jobs.watch()
-        threading.Thread(target=self._purge, name='purge', daemon=True
-                         ).start()
+        upkeep.keep_up(self._driver, self._is_ending)
         while True:
             data, fds, _, _ = socket.recv_fds(control, 1, 1)
             if not data:
@@ -105,17 +103,6 @@ class Server:
         self._is_ending.set()
         self._drain()
         self._driver.close(wait=False)
-
-    def _purge(self) -> None:
-        """At once, for what an earlier process left, and every interval."""
-        while not self._is_ending.is_set():
-            try:
-                self._driver.reclaimer.purge_due()
-            except exception.VolumeRBDError as error:
-                LOG.warning('Nothing is purged now: %s', error)
-            except Exception:
-                LOG.exception('Purging failed')
-            self._is_ending.wait(self._driver.config.purge_interval_s)
 
     def _drain(self) -> None:
         deadline = time.monotonic() + _DRAIN_S
@@ -216,6 +203,4 @@ class _Call:
 
 
 def _describe(error: exception.VolumeRBDError) -> dict[str, Any]:
-    kind = type(error)
-    return {'error': [f'{kind.__module__}.{kind.__qualname__}',
-                      [error.message, error.remedy, *error.args[2:]]]}
+    return {'error': exception.describe(error)}
