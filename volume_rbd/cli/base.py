@@ -79,6 +79,16 @@ class ListColumn(columns.FormattableColumn):
         return list(self._value)
 
 
+class OptionalColumn(columns.FormattableColumn):
+    """None is null in JSON, and nothing for a person."""
+
+    def human_readable(self) -> str:
+        return '' if self._value is None else str(self._value)
+
+    def machine_readable(self) -> Any:
+        return self._value
+
+
 class AgeColumn(columns.FormattableColumn):
     """Seconds or None: rounded in JSON, in days or less for a person."""
 

@@ -10,11 +10,13 @@ from typing import Any
 
 from cliff import columns
 
-from volume_rbd import exception
+from volume_rbd import exception, model
 from volume_rbd.cli import base
 from volume_rbd.jobs.job import State
 from volume_rbd.jobs.jobs import JobInfo
 from volume_rbd.jobs.run import Outcome
+
+_OVER = frozenset({State.DONE, State.UNDONE})
 
 
 class Steps(columns.FormattableColumn):
@@ -22,22 +24,41 @@ class Steps(columns.FormattableColumn):
 
     def human_readable(self) -> str:
         return '\n'.join(
-            f'{_clock(step["started_at"])}  {_lasted(step):>8}  '
-            f'{step["state"].lower():<9} {step["title"]}'
+            f'{_clock(step["started_at"])}  {_lasted(step):>9}  '
+            f'{step["state"].lower():<9}  {step["title"]}'
             for step in self._value)
 
     def machine_readable(self) -> list[Mapping[str, Any]]:
-        return list(self._value)
+        return [{'name': step['name'], 'title': step['title'],
+                 'state': step['state'].lower(),
+                 'started_at': _date(step['started_at']),
+                 'ended_at': _date(step['ended_at']),
+                 'seconds': _seconds(step)} for step in self._value]
+
+
+class Bytes(columns.FormattableColumn):
+    """In MiB for a person."""
+
+    def human_readable(self) -> str:
+        return f'{self._value / model.MIB:.1f} MiB'
+
+    def machine_readable(self) -> int:
+        return round(self._value)
 
 
 def _clock(seconds: float) -> str:
-    return time.strftime('%H:%M:%S', time.localtime(seconds))
+    return time.strftime('%H:%M:%SZ', time.gmtime(seconds))
 
 
 def _lasted(step: Mapping[str, Any]) -> str:
+    seconds = _seconds(step)
+    return '…' if seconds is None else f'{seconds:.2f} s'
+
+
+def _seconds(step: Mapping[str, Any]) -> float | None:
     if step['ended_at'] is None:
-        return '…'
-    return f'{step["ended_at"] - step["started_at"]:.2f} s'
+        return None
+    return round(step['ended_at'] - step['started_at'], 3)
 
 
 def _done_percent(info: JobInfo) -> int | None:
@@ -48,8 +69,13 @@ def _done_percent(info: JobInfo) -> int | None:
                / note.total_bytes)
 
 
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
+def _step(info: JobInfo) -> str | None:
+    """Where it is; a job that is over is nowhere."""
+    return None if info.state in _OVER else info.note.step or None
+
+
+def _age_s(info: JobInfo) -> float | None:
+    return time.time() - info.created_at if info.created_at else None
 
 
 class List(base.Lister):
@@ -66,11 +92,11 @@ class List(base.Lister):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
-        now = time.time()
         rows = [(info.id, info.operation, info.target, info.state.value,
-                 info.node, info.note.strategy, info.note.step or None,
-                 _done_percent(info), _round(info.eta_s),
-                 round(now - info.created_at) if info.created_at else None)
+                 info.node, base.OptionalColumn(info.note.strategy),
+                 base.OptionalColumn(_step(info)),
+                 base.OptionalColumn(_done_percent(info)),
+                 base.AgeColumn(info.eta_s), base.AgeColumn(_age_s(info)))
                 for info in self.driver.jobs.list(is_over=parsed_args.all)]
         return ('job', 'operation', 'target', 'state', 'node', 'strategy',
                 'step', 'done_percent', 'eta_s', 'age_s'), rows
@@ -86,23 +112,29 @@ class Show(base.ShowOne):
 
     def fields(self, parsed_args: argparse.Namespace) -> Mapping[str, Any]:
         info = self.driver.jobs.show(parsed_args.job)
-        note = info.note
+        optional, note = base.OptionalColumn, info.note
         return {
             'job': info.id, 'operation': info.operation,
             'target': info.target, 'state': info.state.value,
+            'volume': optional(info.arguments.get('volume_name')),
+            'image': optional(info.arguments.get('image_id')),
             'node': info.node, 'clients': base.ListColumn(info.clients),
-            'lease_s': _round(info.lease_s),
-            'created_at': _date(info.created_at),
-            'ended_at': _date(note.ended_at),
-            'project_id': info.project_id, 'user_id': info.user_id,
-            'strategy': note.strategy, 'reason': note.reason,
-            'sentence': note.sentence, 'step': note.step or None,
-            'total_bytes': note.total_bytes, 'done_bytes': note.done_bytes,
-            'skipped_bytes': note.skipped_bytes,
-            'bytes_per_s': round(note.bytes_per_s),
-            'done_percent': _done_percent(info),
-            'eta_s': _round(info.eta_s), 'attempts': note.attempts,
-            'error': note.error, 'steps': Steps(note.steps),
+            'lease_s': base.AgeColumn(info.lease_s),
+            'created_at': optional(_date(info.created_at)),
+            'ended_at': optional(_date(note.ended_at)),
+            'project_id': optional(info.project_id),
+            'user_id': optional(info.user_id),
+            'strategy': optional(note.strategy),
+            'reason': optional(note.reason),
+            'sentence': optional(note.sentence),
+            'step': optional(_step(info)),
+            'total_bytes': Bytes(note.total_bytes),
+            'done_bytes': Bytes(note.done_bytes),
+            'skipped_bytes': Bytes(note.skipped_bytes),
+            'bytes_per_s': Bytes(note.bytes_per_s),
+            'done_percent': optional(_done_percent(info)),
+            'eta_s': base.AgeColumn(info.eta_s), 'attempts': note.attempts,
+            'error': optional(note.error), 'steps': Steps(note.steps),
         }
 
 
@@ -134,7 +166,10 @@ class Resume(base.Lister):
         jobs = self.driver.jobs
         if not parsed_args.job:
             return _rows(jobs.recover_until_idle(parsed_args.timeout))
-        jobs.show(parsed_args.job)
+        info = jobs.show(parsed_args.job)
+        if info.state in _OVER:
+            raise exception.JobNotFound(
+                f'Job {info.id} is over: it is {info.state.value}.')
         outcome = self.perform(lambda shown: jobs.settle(
             parsed_args.job, report=shown))
         return _rows([outcome] if outcome else [])
@@ -158,21 +193,28 @@ class Cancel(base.ShowOne):
         jobs, job = self.driver.jobs, parsed_args.job
         if parsed_args.forget:
             jobs.forget(job)
-            return {'job': job, 'state': 'forgotten', 'error': None}
+            return {'job': job, 'state': 'forgotten',
+                    'error': base.OptionalColumn(None)}
         outcome = self.perform(lambda shown: jobs.cancel(job, report=shown))
         if outcome is None:
-            return {'job': job, 'state': 'cancelling', 'error': None}
-        if outcome.state not in (State.DONE, State.UNDONE):
+            return {'job': job, 'state': 'cancelling',
+                    'error': base.OptionalColumn(None)}
+        if outcome.state not in _OVER:
             raise outcome.error or exception.JobConflict(
                 f'Job {job} could not be undone.')
         return {'job': job, 'state': outcome.state.value,
-                'error': str(outcome.error) if outcome.error else None}
+                'error': base.OptionalColumn(_error(outcome))}
 
 
 def _rows(outcomes: Sequence[Outcome]) -> Any:
     return ('job', 'operation', 'target', 'state', 'strategy', 'error'), [
         (outcome.job.id, outcome.job.operation, outcome.job.target,
          outcome.state.value,
-         outcome.result.strategy if outcome.result else None,
-         str(outcome.error) if outcome.error else None)
+         base.OptionalColumn(
+             outcome.result.strategy if outcome.result else None),
+         base.OptionalColumn(_error(outcome)))
         for outcome in outcomes]
+
+
+def _error(outcome: Outcome) -> str | None:
+    return str(outcome.error) if outcome.error else None

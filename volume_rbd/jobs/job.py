@@ -14,6 +14,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from volume_rbd import exception
+
 Sign = Callable[[str], str]
 
 
@@ -121,12 +123,16 @@ class Note:
 
     @classmethod
     def load(cls, text: str | None) -> Note:
+        """What is not written as ours are says nothing."""
         try:
             fields = json.loads(text or '{}')
-            return cls(**{key: value for key, value in fields.items()
-                          if key in cls.__dataclass_fields__})
-        except (ValueError, TypeError, AttributeError):
+            fields = {key: value for key, value in fields.items()
+                      if key in cls.__dataclass_fields__}
+        except (ValueError, AttributeError, RecursionError):
+            fields = None
+        if fields is None or not _is_sound(fields):
             return cls(state=State.ABANDONED.value)
+        return cls(**_shown(fields))
 
     @property
     def eta_s(self) -> float | None:
@@ -135,3 +141,55 @@ class Note:
         if left <= 0 or self.bytes_per_s <= 0:
             return None
         return left / self.bytes_per_s
+
+
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    'str': (str,), 'str | None': (str, type(None)),
+    'int': (int,), 'float': (int, float),
+    'float | None': (int, float, type(None)), 'list[dict[str, Any]]': (list,)}
+_STEP = {'name': 'str', 'title': 'str', 'state': 'str', 'started_at': 'float',
+         'ended_at': 'float | None'}
+#: Of seconds and bytes: what is more would not be a date.
+MOST = 2 ** 55
+
+
+def _is_sound(fields: Mapping[str, Any]) -> bool:
+    """Whether a note can be shown to a person, and reckoned with."""
+    types = {field.name: str(field.type)
+             for field in dataclasses.fields(Note)}
+    return all(_is_of(value, types[key]) for key, value in fields.items()
+               ) and all(
+        isinstance(step, dict) and step.keys() == _STEP.keys()
+        and all(_is_of(step[key], kind) for key, kind in _STEP.items())
+        for step in fields.get('steps', ()))
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    if not isinstance(value, _KINDS[kind]):
+        return False
+    return not isinstance(value, (int, float)) or 0 <= value < MOST
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {key: _shown(found) for key, found in value.items()}
+    return list(map(_shown, value)) if isinstance(value, list) else value
+
+
+def printable(text: str) -> str:
+    """Without control characters, by which a terminal is told what to do.
+    """
+    if text.isprintable():
+        return text
+    return ''.join(letter if letter.isprintable() or letter == '\n' else '?'
+                   for letter in text)
+
+
+def refused(job_id: str) -> exception.InvalidInput:
+    return exception.InvalidInput(
+        f'The record of job {job_id} was not written by this user of the '
+        'cluster, or was changed since. Nothing is done with it.',
+        remedy=f'Find out who writes to this pool; "volume-rbd jobs cancel '
+               f'{job_id} --forget" removes the record.')

@@ -15,12 +15,12 @@ from typing import Any
 from oslo_log import log as logging
 
 from volume_rbd import exception, opts, progress
-from volume_rbd.ceph.interface import Cluster
+from volume_rbd.ceph.interface import Cluster, LockHolder
 from volume_rbd.flows import engine
 from volume_rbd.flows.base import Result, Tools
 from volume_rbd.jobs import board, books, node, registry
 from volume_rbd.jobs.clients import Clients
-from volume_rbd.jobs.job import Job, Note, State
+from volume_rbd.jobs.job import Job, Note, State, refused
 from volume_rbd.jobs.poster import Poster
 from volume_rbd.jobs.records import Entry, JobRecords
 from volume_rbd.jobs.run import Outcome, Run
@@ -46,8 +46,9 @@ class JobInfo:
 
     :param arguments: empty for one that is over.
     :param node: whose process has it, or had it last.
-    :param lease_s: seconds until the lease ends; None: nobody has one.
-    :param eta_s: seconds until the transfer ends.
+    :param lease_s: seconds until the lease ends, unless it is prolonged;
+        None: nobody has one.
+    :param eta_s: seconds until the transfer ends; None: nothing is moved.
     """
 
     id: str
@@ -133,6 +134,7 @@ class Jobs:
 
     def _begin(self, job: Job, tools: Tools, check: Callable[[], None]
                ) -> Outcome:
+        met: set[str] = set()
         while True:
             with self._having(job.id, tools.report) as run:
                 try:
@@ -142,6 +144,9 @@ class Jobs:
                 else:
                     return (run.prepare(check) if job.is_posted
                             else run.go(tools, check))
+            if conflict.job in met:
+                raise conflict  # a claim that no job of ours has made
+            met.add(conflict.job)
             outcome = self._settle_like(conflict, job, tools)
             if outcome is not None and outcome.state is State.DONE:
                 return outcome
@@ -401,14 +406,21 @@ class Jobs:
         job = entry.job
         if job is None:
             return JobInfo(entry.id, '', '', State.REFUSED, '', 0.0, None,
-                           None, note)
+                           None, Note(error=str(refused(entry.id))))
         holder = records.find_lock(entry.id)
+        if holder is not None and node.is_gone(holder.owner):
+            holder = None
         return JobInfo(
             job.id, job.operation, job.target, _state(note, holder is None),
             node.host(job.node), job.created_at,
-            max(holder.expires_s - time.time(), 0.0) if holder else None,
-            note.eta_s, note, job.clients, job.project_id, job.user_id,
-            job.arguments)
+            self._lease_s(holder) if holder else None,
+            note.eta_s if holder else None, note, job.clients,
+            job.project_id, job.user_id, job.arguments)
+
+    def _lease_s(self, holder: LockHolder) -> float:
+        """The OSD's clock and ours need not agree."""
+        return min(max(holder.expires_s - time.time(), 0.0),
+                   float(self._config.job_lease_s))
 
     def cancel(self, job_id: str, *,
                report: progress.Progress | None = None) -> Outcome | None:
@@ -434,6 +446,7 @@ class Jobs:
         """
         entry = self._records.find(job_id)
         if entry is None:
+            self._records.drop_claims(job_id)
             return
         if not self._is_abandoned(entry):
             raise exception.JobConflict(f'Job {job_id} is being worked at.')

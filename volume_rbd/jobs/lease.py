@@ -25,6 +25,9 @@ LOG = logging.getLogger(__name__)
 # It is given up so long before its end by our clock: what has been asked just
 # before must have been answered.
 _MARGIN_S = 1.0
+# The first word of it comes soon: who looks at a job that takes its time
+# wants to see how far it is.
+_FIRST_TICK_S = 1.0
 
 
 class Locks(Protocol):
@@ -98,7 +101,9 @@ class Lease:
                 'not be prolonged in time.')
 
     def _keep(self) -> None:
-        while not self._is_over.wait(self._duration_s / 3):
+        pause_s = min(_FIRST_TICK_S, self._duration_s / 3)
+        while not self._is_over.wait(pause_s):
+            pause_s = self._duration_s / 3
             try:
                 if not self._prolong():
                     LOG.error('Job %s was taken over by another process',

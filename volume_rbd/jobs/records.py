@@ -19,12 +19,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from volume_rbd import exception
 from volume_rbd.ceph.interface import Cluster, LockHolder
 from volume_rbd.jobs import node
-from volume_rbd.jobs.job import Job, Note, State
+from volume_rbd.jobs.job import MOST, Job, Note, State, printable
 
 NAMESPACE = 'volume_rbd.jobs'
 _OPEN = 'open'
@@ -142,6 +143,18 @@ class JobRecords:
         """There is nothing of it any more."""
         self._records.write(_OPEN, {}, [_passing(job_id)])
 
+    def drop_claims(self, job_id: str) -> None:
+        """Let go of what is claimed in the name of a job that is not there.
+        """
+        try:
+            claims = self._claims_of(job_id)
+            if claims:
+                self._records.write(
+                    _OPEN, {}, [_claim_key(claim) for claim in claims],
+                    expected={_key(job_id): None})
+        except (exception.RecordNotFound, exception.RecordChanged):
+            return  # there is nothing, or it has just begun
+
     def _claims_of(self, job_id: str) -> list[str]:
         found = self._records.read(_OPEN)
         return [urllib.parse.unquote(key.removeprefix('claim.'))
@@ -223,16 +236,10 @@ class JobRecords:
             return
         for key in sorted(found, reverse=True):
             try:
-                fields = json.loads(found[key])
-                yield Job(
-                    id=str(fields['job']), operation=str(fields['operation']),
-                    arguments={}, claims=(str(fields['target']),),
-                    node=str(fields['node']), clients=(),
-                    created_at=float(fields['created_at']),
-                    project_id=fields['project_id'],
-                    user_id=fields['user_id']), Note.load(fields['note'])
-            except (ValueError, KeyError, TypeError):
+                job, note = _remembered(json.loads(found[key]))
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # not ours
+            yield job, note
 
     def trim_history(self, most: int = HISTORY_KEYS) -> None:
         try:
@@ -242,6 +249,23 @@ class JobRecords:
         old: Sequence[str] = keys[:-most] if most else keys
         for start in range(0, len(old), 1000):
             self._records.write(_HISTORY, {}, old[start:start + 1000])
+
+
+def _remembered(fields: Mapping[str, Any]) -> tuple[Job, Note]:
+    created_at = float(fields['created_at'])
+    if not 0 <= created_at < MOST:
+        raise ValueError('No time at all.')
+
+    def text(name: str) -> str:
+        return printable(str(fields[name]))
+
+    return Job(
+        id=text('job'), operation=text('operation'), arguments={},
+        claims=(text('target'),), node=text('node'), clients=(),
+        created_at=created_at,
+        project_id=text('project_id') if fields['project_id'] else None,
+        user_id=text('user_id') if fields['user_id'] else None,
+    ), Note.load(fields['note'])
 
 
 def _key(job_id: str) -> str:

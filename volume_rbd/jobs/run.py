@@ -19,7 +19,7 @@ from volume_rbd.ceph.interface import Cluster
 from volume_rbd.flows import engine, registration, settling
 from volume_rbd.flows.base import Result, Tools
 from volume_rbd.jobs import books, node, registry
-from volume_rbd.jobs.job import Job, Note, State
+from volume_rbd.jobs.job import Job, Note, State, refused
 from volume_rbd.jobs.lease import Lease
 from volume_rbd.jobs.records import Entry, JobRecords
 from volume_rbd.jobs.report import JobReport
@@ -103,8 +103,9 @@ class Run:
     def take_over(self) -> bool:
         """Become the owner of a job that nobody works at.
 
-        :returns: False where it is over, or was never ours.
+        :returns: False where it is over.
         :raises JobConflict: somebody does.
+        :raises InvalidInput: its record is not what one of ours says.
         """
         if not self.lease.take_over():
             raise exception.JobConflict(
@@ -117,11 +118,12 @@ class Run:
 
     def _take_over(self) -> bool:
         entry = self.records.find(self._id)
-        if entry is None or entry.job is None:
+        if entry is None:
             self.lease.let_go()
-            if entry is None:
-                self.records.remove(self._id)
+            self.records.remove(self._id)
             return False
+        if entry.job is None:
+            raise refused(self._id)
         note, is_cancelled = self.records.note(self._id)
         self.report.note = note
         if note.state == State.POSTED:

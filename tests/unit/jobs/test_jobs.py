@@ -21,7 +21,7 @@ from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
 from volume_rbd.driver.images import ImageRequest
 from volume_rbd.flows.base import Result
-from volume_rbd.jobs.job import Job, State
+from volume_rbd.jobs.job import Job, Note, State
 from volume_rbd.jobs.records import NAMESPACE
 
 _UPLOAD_STEPS = [
@@ -305,8 +305,75 @@ def test_what_nobody_of_us_has_signed_is_left_alone(estate: Estate,
     assert _NAMED not in estate.world.ceph.blocklist
     [info] = driver.jobs.list()
     assert info.state is State.REFUSED
+    for settle in (driver.jobs.settle, driver.jobs.cancel):
+        with pytest.raises(exception.InvalidInput, match='--forget'):
+            settle(job.id)
+    assert _NAMED not in estate.world.ceph.blocklist
     driver.jobs.forget(job.id)
     assert driver.jobs.list() == []
+
+
+_STEP = {'name': 'x', 'title': 'x', 'state': 'RUNNING', 'started_at': 1.0,
+         'ended_at': None}
+
+
+@pytest.mark.parametrize('note', [
+    [], {'attempts': '1'}, {'attempts': -1}, {'attempts': None},
+    {'total_bytes': 1e300}, {'bytes_per_s': float('nan')}, {'step': 1},
+    {'error': ['x']}, {'steps': {}}, {'steps': ['x']}, {'steps': [{}]},
+    {'steps': [{**_STEP, 'started_at': float('inf')}]},
+    {'steps': [{**_STEP, 'title': None}]}])
+def test_a_note_that_is_none_of_ours_says_nothing(estate: Estate,
+                                                  note: object) -> None:
+    estate.make_volume()
+    stopped = estate.stop_at('cloning the volume', upload)
+    estate.world.cluster.records('volumes', NAMESPACE).write(
+        f'job.{stopped.job}', {'note': json.dumps(note)})
+    driver = estate.driver()
+
+    [info] = driver.jobs.list()
+    assert info.note == Note(state=State.ABANDONED.value)
+    [outcome] = driver.jobs.recover_until_idle(10)
+    assert outcome.state is State.DONE
+    estate.check_no_job()
+
+
+def test_what_a_note_says_cannot_command_a_terminal() -> None:
+    text = '\x1b[2Jgone\x07\nöß'
+    note = Note(step=text, steps=[{**_STEP, 'title': text}])
+    found = Note.load(note.dump())
+    assert found.step == found.steps[0]['title'] == '?[2Jgone?\nöß'
+
+
+def test_a_claim_of_no_job_is_said_and_can_be_let_go(estate: Estate) -> None:
+    image_id = estate.make_image()
+    nobody = '11111111-1111-4111-8111-111111111111'
+    estate.world.cluster.records('volumes', NAMESPACE).write(
+        'open', {f'claim.volume/{NEW}': nobody})
+    driver = estate.driver()
+
+    with pytest.raises(exception.JobConflict, match=nobody):
+        driver.images.create(NEW_SPEC, image_id)
+
+    driver.jobs.forget(nobody)
+    assert isinstance(driver.images.create(NEW_SPEC, image_id), Result)
+    estate.check_no_job()
+
+
+def test_a_process_that_is_gone_has_no_job(
+        estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    estate.make_volume()
+    running = estate.stop_at('cloning the volume', upload, lives=True)
+    driver = estate.driver()
+    assert driver.jobs.show(running.job).state is State.RUNNING
+
+    monkeypatch.setattr('volume_rbd.jobs.node.is_gone', lambda word: True)
+
+    info = driver.jobs.show(running.job)
+    assert (info.state, info.lease_s, info.eta_s) == (
+        State.ABANDONED, None, None)
+    assert [found.state for found in driver.jobs.list()] == [info.state]
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize('changes', [
