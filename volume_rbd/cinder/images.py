@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cinder.image import image_utils
@@ -116,8 +116,10 @@ class Images(Backend):
             disk_format=image_meta['disk_format'],
             container_format=image_meta['container_format'],
             is_compressed=CONF.image_compress_on_upload,
-            store_id=specs.get_store(volume))
-        with errors.translating():
+            store_id=specs.get_store(volume),
+            # Cinder deletes it itself, unless it is killed meanwhile.
+            gives_up_record=True)
+        with _worked_at(volume), errors.translating():
             result = self.backend(context).images.upload(
                 specs.get_volume(volume), request)
         LOG.info('Image %s was made from volume %s by %s: %s',
@@ -139,6 +141,17 @@ class Images(Backend):
                 self.message_api.create(
                     context, message_field.Action.COPY_IMAGE_TO_VOLUME,
                     resource_uuid=volume.id, detail=detail)
+
+
+@contextlib.contextmanager
+def _worked_at(volume: Any) -> Iterator[None]:
+    """Have Cinder give the volume back when its service was killed: it does
+    so for what it has written down, which for uploads it does not do."""
+    volume.set_worker()
+    try:
+        yield
+    finally:
+        volume.unset_worker()
 
 
 def _find_file(context: Any, image_service: Any, image_id: str) -> str | None:

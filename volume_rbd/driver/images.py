@@ -46,6 +46,8 @@ class ImageRequest:
 
     :param image_id: of a queued record that the caller made and keeps;
         None: the flow makes the record, and undoes it on failure.
+    :param gives_up_record: it may be deleted where the upload is undone with
+        nobody waiting for it any more.
     :param store_id: None for the default store.
     :param is_compressed: where it is converted to qcow2.
     :param is_decrypted: it is to be the disk inside of an encrypted volume,
@@ -60,6 +62,7 @@ class ImageRequest:
     properties: dict[str, str] = dataclasses.field(default_factory=dict)
     is_compressed: bool = False
     is_decrypted: bool = False
+    gives_up_record: bool = False
 
 
 class Images:
@@ -361,6 +364,7 @@ class Images:
         arguments = upload_to_image.get_arguments(
             decided, job=job, image=image,
             record_exists=request.image_id is not None,
+            gives_up_record=request.gives_up_record,
             volume_name=volume.name, fsid=self._cluster.fsid,
             is_compressed=request.is_compressed
             and request.disk_format == 'qcow2')

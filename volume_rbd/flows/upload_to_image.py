@@ -5,8 +5,8 @@ Always from a snapshot, so that the image is one point in time even while the
 volume is written to.
 
 Arguments (JSON): job, image_id, image_name, disk_format, is_compressed,
-container_format, properties, min_disk_gib, record_exists, volume_name,
-size_bytes, fsid, store_id, store_pool, choices.
+container_format, properties, min_disk_gib, record_exists, gives_up_record,
+volume_name, size_bytes, fsid, store_id, store_pool, choices.
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ NAME = plan.Operation.UPLOAD_TO_IMAGE.value
 
 def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
                   record_exists: bool, volume_name: str, fsid: str,
-                  is_compressed: bool = False) -> dict[str, Any]:
+                  is_compressed: bool = False, gives_up_record: bool = False
+                  ) -> dict[str, Any]:
     """:param image: what the record is, or is to be; name, formats, id and
         properties count.
     :param is_compressed: where the format can be.
-    :param record_exists: the caller made the record and keeps it."""
+    :param record_exists: the caller made the record and keeps it.
+    :param gives_up_record: but for where the caller is gone."""
     return {
         'job': job,
         'image_id': image.id,
@@ -54,6 +56,7 @@ def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
         'properties': dict(image.properties),
         'min_disk_gib': image.min_disk_gib,
         'record_exists': record_exists,
+        'gives_up_record': gives_up_record,
         'volume_name': volume_name,
         'size_bytes': decided.size_bytes,
         'fsid': fsid,
@@ -74,6 +77,8 @@ def get_flow(tools: Tools, arguments: Mapping[str, Any]) -> linear_flow.Flow:
     flow = linear_flow.Flow(NAME)
     if not arguments['record_exists']:
         flow.add(CreateRecord(tools))
+    elif arguments['gives_up_record']:
+        flow.add(GiveUpRecord(tools))
     flow.add(
         SnapshotVolume(tools),
         strategies.get_flow(tools, arguments['choices'], branches),
@@ -112,6 +117,33 @@ class CreateRecord(Task):
         image = self.tools.glance.get_image(image_id)
         return (image.name or '', image.disk_format, image.container_format
                 ) == (image_name, disk_format, container_format)
+
+
+class GiveUpRecord(Task):
+    """Whoever made the record deletes it when the upload fails; where nobody
+    waits for the upload any more, that is done here."""
+
+    title = 'taking the image record'
+
+    def execute(self) -> None:
+        pass
+
+    def revert(self, image_id: str, **kwargs: Any) -> None:
+        if self._is_waited_for():
+            return
+        with contextlib.suppress(exception.GlanceImageNotFound):
+            image = self.tools.glance.get_image(image_id)
+            if image.status in ('queued', 'saving'):
+                self.tools.glance.delete_image(image_id)
+
+    def _is_waited_for(self) -> bool:
+        if self.tools.is_resumed:
+            return False
+        try:
+            self.tools.report.check()
+        except exception.Cancelled:
+            return False
+        return True
 
 
 class SnapshotVolume(Task):

@@ -217,8 +217,9 @@ _VOLUME_PROPERTIES = {
 _UPLOAD_PROPERTIES = {
     'job': _ID, 'image_id': _ID, 'image_name': _TEXT, 'disk_format': _NAME,
     'is_compressed': _FLAG, 'container_format': _NAME, 'properties': _TEXTS,
-    'min_disk_gib': _SIZE, 'record_exists': _FLAG, 'volume_name': _NAME,
-    'size_bytes': _SIZE, 'fsid': _ID, 'store_id': _or_null(_TEXT),
+    'min_disk_gib': _SIZE, 'record_exists': _FLAG,
+    'gives_up_record': _FLAG, 'volume_name': _NAME, 'size_bytes': _SIZE,
+    'fsid': _ID, 'store_id': _or_null(_TEXT),
     'store_pool': _or_null(_NAME), 'choices': _CHOICES,
 }
 

@@ -86,14 +86,27 @@ class Row:
         return self.__dict__.get(name, default)
 
 
+class Volume(Row):
+    """:ivar workers: the states in which it was written down as worked at;
+    emptied when the work ended."""
+
+    workers: list[str]
+
+    def set_worker(self) -> None:
+        self.workers.append(self.status)
+
+    def unset_worker(self) -> None:
+        self.workers.clear()
+
+
 def make_volume(size: int = 1, **values: Any) -> Any:
     volume_id = values.pop('id', None) or str(uuid.uuid4())
     fields = {
         'id': volume_id, 'name': f'volume-{volume_id}', 'size': size,
         '_name_id': None, 'encryption_key_id': None, 'status': 'available',
         'volume_type': Row(extra_specs={}, qos_specs_id=None),
-        'provider_location': None, 'obj_context': Context()}
-    return Row(**(fields | values))
+        'provider_location': None, 'obj_context': Context(), 'workers': []}
+    return Volume(**(fields | values))
 
 
 def make_snapshot(volume: Any, **values: Any) -> Any:

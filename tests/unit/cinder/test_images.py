@@ -80,6 +80,29 @@ def test_an_upload_goes_to_the_record_that_cinder_made(house: House) -> None:
     assert house.plain.volumes.show(volume.name).snapshots == ()
 
 
+def test_an_upload_is_written_down_as_long_as_it_lasts(house: House) -> None:
+    """By what is written down Cinder gives back what a killed service had."""
+    volume = house.make()
+    volume.status = 'uploading'
+    seen = []
+    register = house.world.glance.register_location
+
+    def look(*args: Any, **kwargs: Any) -> Any:
+        seen.append(list(volume.workers))
+        return register(*args, **kwargs)
+
+    house.world.glance.register_location = look  # type: ignore[method-assign]
+    meta = {'id': house.world.make_record(), 'disk_format': 'raw',
+            'container_format': 'bare'}
+    house.facade.copy_volume_to_image(Context(), volume, None, meta)
+    assert seen == [['uploading']]
+    assert volume.workers == []
+    house.facade.delete_volume(volume)
+    with pytest.raises(cinder_exception.CinderException):
+        house.facade.copy_volume_to_image(Context(), volume, None, meta)
+    assert volume.workers == []
+
+
 def test_the_types_store_wins(house: House) -> None:
     volume = house.make(volume_type=make_type(
         **{'image_service:store_id': 'file'}))

@@ -110,7 +110,8 @@ def test_a_flow_that_is_taken_up_without_the_passphrase_does_nothing(
         ) -> None:
     """Its arguments do not have it, and say that it was wanted."""
     arguments = {'source': None, 'settings': None, 'volume_name': 'v',
-                 'record_exists': True, 'choices': [
+                 'record_exists': True, 'gives_up_record': False,
+                 'choices': [
                      {'strategy': 'convert', 'reason': 'encryption_wanted'}]}
     world = World()
     tools = base.Tools(world.config, world.cluster, world.glance,

@@ -20,6 +20,7 @@ from tests.unit.world import SOURCE, VOLUME
 from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
 from volume_rbd.driver.images import ImageRequest
+from volume_rbd.flows import registration
 from volume_rbd.flows.base import Result
 from volume_rbd.jobs.job import Job, Note, State
 from volume_rbd.jobs.records import NAMESPACE
@@ -205,6 +206,42 @@ def test_an_image_that_was_deleted_meanwhile_undoes_its_upload(
 
     assert outcome.state is State.UNDONE
     assert estate.world.state() == before
+    estate.check_no_job()
+
+
+@pytest.mark.parametrize('gives_up', [True, False])
+def test_a_record_that_nobody_waits_for_goes_with_its_upload(
+        estate: Estate, gives_up: bool) -> None:
+    """Only where whoever made it has said so."""
+    estate.make_volume()
+    record = estate.world.make_record()
+    stopped = estate.stop_at('cloning the volume', lambda driver, report: (
+        driver.images.upload(SOURCE, ImageRequest(
+            'image', image_id=record, gives_up_record=gives_up),
+            report=report)))
+    with estate.world.cluster.pool('volumes').open(VOLUME) as volume:
+        volume.remove_snapshot(registration.source_snapshot(record))
+    estate.world.cluster.pool('volumes').remove(VOLUME)
+
+    [outcome] = estate.driver().jobs.recover_until_idle(10)
+
+    assert outcome.state is State.UNDONE
+    assert estate.world.disks('images') == []
+    assert (record in estate.world.server.records) is not gives_up
+    assert isinstance(stopped.wake(), exception.JobLost)
+    estate.check_no_job()
+
+
+def test_a_record_that_is_waited_for_stays_with_whoever_made_it(
+        estate: Estate) -> None:
+    estate.make_volume()
+    record = estate.world.make_record()
+    estate.world.glance.fail_next('register_location',
+                                  exception.QuotaExceeded('413'))
+    with pytest.raises(exception.QuotaExceeded):
+        estate.driver().images.upload(SOURCE, ImageRequest(
+            'image', image_id=record, gives_up_record=True))
+    assert estate.world.glance.get_image(record).status == 'queued'
     estate.check_no_job()
 
 
