@@ -27,8 +27,8 @@ from volume_rbd.ceph import checkpoint
 from volume_rbd.driver import RBDDriver
 from volume_rbd.flows.base import Result
 from volume_rbd.jobs.board import Board
+from volume_rbd.jobs.info import JobInfo
 from volume_rbd.jobs.job import State
-from volume_rbd.jobs.jobs import JobInfo
 
 # At 8 MiB a second, with a checkpoint every 5 s, it takes 10 s.
 SIZE = 80 * MIB

@@ -15,55 +15,22 @@ from typing import Any
 from oslo_log import log as logging
 
 from volume_rbd import exception, opts, progress
-from volume_rbd.ceph.interface import Cluster, LockHolder
+from volume_rbd.ceph.interface import Cluster
 from volume_rbd.flows import engine
 from volume_rbd.flows.base import Result, Tools
-from volume_rbd.jobs import board, books, node, registry
+from volume_rbd.jobs import board, books, info, node, registry
 from volume_rbd.jobs.clients import Clients
-from volume_rbd.jobs.job import Job, Note, State, refused
+from volume_rbd.jobs.info import JobInfo
+from volume_rbd.jobs.job import Job, State
 from volume_rbd.jobs.poster import Poster
-from volume_rbd.jobs.records import Entry, JobRecords
+from volume_rbd.jobs.records import JobRecords
+from volume_rbd.jobs.recovery import Recovery
 from volume_rbd.jobs.run import Outcome, Run
-from volume_rbd.jobs.waits import Waits
 
 LOG = logging.getLogger(__name__)
 
-# How many are settled at once.
-_SETTLED_AT_ONCE = 4
-# A job that cannot be settled is tried again after so long, twice as long each
-# time, and so often.
-_TRIED_AGAIN_S = 5.0
-_MOST_ATTEMPTS = 8
-_TRIMMED_S = 3600.0
 _PAUSE_S = 0.2
-
 _LEFT_ALONE = frozenset({State.REFUSED, State.STUCK})
-
-
-@dataclasses.dataclass(frozen=True)
-class JobInfo:
-    """What is known of a job.
-
-    :param arguments: empty for one that is over.
-    :param node: whose process has it, or had it last.
-    :param lease_s: seconds until the lease ends, unless it is prolonged;
-        None: nobody has one.
-    :param eta_s: seconds until the transfer ends; None: nothing is moved.
-    """
-
-    id: str
-    operation: str
-    target: str
-    state: State
-    node: str
-    created_at: float
-    lease_s: float | None
-    eta_s: float | None
-    note: Note
-    clients: tuple[str, ...] = ()
-    project_id: str | None = None
-    user_id: str | None = None
-    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 MakeTools = Callable[[Job], Tools]
@@ -80,14 +47,9 @@ class Jobs:
         self._make_tools = make_tools
         self._clients = Clients(cluster.private)
         self._running: dict[str, object] = {}
-        self._settling = 0
         self._lock = threading.Lock()
-        self._executor = concurrent.futures.ThreadPoolExecutor(
-            _SETTLED_AT_ONCE, thread_name_prefix='jobs')
-        self._not_before: dict[str, float] = {}
-        self._trimmed_at: float | None = None
-        self._is_closing = threading.Event()
-        self._watcher: threading.Thread | None = None
+        self._recovery = Recovery(config, cluster, self.settle,
+                                  self._is_running)
 
     @property
     def _are_kept(self) -> bool:
@@ -161,7 +123,7 @@ class Jobs:
         entry = self._records.find(conflict.job)
         if entry is None:
             return None
-        if entry.job is None or not self._is_abandoned(entry) or (
+        if entry.job is None or not self._records.is_nobodys(entry.id) or (
                 entry.job.is_posted and self._records.is_awaited(entry.id)):
             raise conflict
         is_same = _is_same(entry.job, job)
@@ -187,6 +149,10 @@ class Jobs:
             finally:
                 with self._lock:
                     self._running.pop(job_id, None)
+
+    def _is_running(self, job_id: str) -> bool:
+        with self._lock:
+            return job_id in self._running
 
     # -- settling ------------------------------------------------------------
     def settle(self, job_id: str, *, undo: bool = False,
@@ -228,97 +194,22 @@ class Jobs:
             tools.glance.get_image(entry.job.arguments['image_id'])
         return True
 
+    # -- recovery ------------------------------------------------------------
     def recover_soon(self) -> None:
         """Take up the jobs whose owners are gone, without any wait here."""
-        def recover() -> None:
-            with contextlib.suppress(exception.VolumeRBDError):
-                self.recover(is_thorough=False)
-
         if self._are_kept:
-            self._executor.submit(recover)
+            self._recovery.begin_soon()
 
     def count_settling(self) -> int:
         """How many jobs are being settled here."""
-        with self._lock:
-            return self._settling
+        return self._recovery.count_settling()
 
-    def recover(self, *, is_thorough: bool = True
-                ) -> list[concurrent.futures.Future[Outcome | None]]:
+    def recover(self) -> Sequence[concurrent.futures.Future[Outcome | None]]:
         """Take up the jobs whose owners are gone, in the background.
 
-        :param is_thorough: sweep up what is left of beginnings and ends too.
         :returns: one for each.
         """
-        if not self._are_kept:
-            return []
-        if is_thorough:
-            self._sweep()
-        due = [entry.id for entry in self._records.entries()
-               if self._is_due(entry)]
-        try:
-            return [self._submit(job_id) for job_id in due]
-        except RuntimeError:
-            return []  # closed meanwhile; the next process finds them
-
-    def _submit(self, job_id: str
-                ) -> concurrent.futures.Future[Outcome | None]:
-        with self._lock:
-            self._running.setdefault(job_id, None)
-            self._settling += 1
-        return self._executor.submit(self._try_to_settle, job_id)
-
-    def _try_to_settle(self, job_id: str) -> Outcome | None:
-        try:
-            return self.settle(job_id)
-        except exception.JobConflict:
-            return None  # somebody was quicker
-        except exception.VolumeRBDError as error:
-            LOG.warning('Job %s is not settled now: %s', job_id, error)
-            return None
-        finally:
-            with self._lock:
-                self._settling -= 1
-                self._running.pop(job_id, None)
-
-    def _is_due(self, entry: Entry) -> bool:
-        if entry.job is None:
-            return False
-        with self._lock:
-            if entry.id in self._running:
-                return False
-        now = time.monotonic()
-        if self._not_before.get(entry.id, 0.0) > now:
-            return False
-        if not self._is_abandoned(entry):
-            return False
-        note, _ = self._records.note(entry.id)
-        if note.attempts >= _MOST_ATTEMPTS:
-            return False
-        if note.state == State.POSTED and entry.id not in self._not_before:
-            # First a worker, then who has posted it.
-            self._not_before[entry.id] = (
-                now + 2 * self._config.jobboard_timeout_s)
-            return False
-        self._not_before[entry.id] = now + _TRIED_AGAIN_S * 2 ** note.attempts
-        return True
-
-    def _is_abandoned(self, entry: Entry) -> bool:
-        return self._records.is_nobodys(entry.id)
-
-    def _sweep(self) -> None:
-        """Finish what those began or ended who were killed meanwhile."""
-        records = self._records
-        for job_id in records.passing():
-            if records.is_nobodys(job_id) and not records.is_awaited(job_id):
-                with books.opened(self._config, self._cluster) as backend:
-                    books.remove(backend, job_id)
-                records.remove(job_id)
-                Waits(self._cluster, self._config.pool).remove(job_id)
-                records.forget(job_id)
-        now = time.monotonic()
-        if self._trimmed_at is None or now - self._trimmed_at > _TRIMMED_S:
-            self._trimmed_at = now
-            records.trim_history()
+        return self._recovery.begin() if self._are_kept else []
 
     def recover_until_idle(self, timeout_s: float = 60.0) -> list[Outcome]:
         """Settle whatever is open and nobody's, until nothing of that is
@@ -327,46 +218,28 @@ class Jobs:
         outcomes: list[Outcome] = []
         while True:
             futures = self.recover()
-            for future in futures:
-                outcome = future.result()
-                if outcome is not None:
-                    outcomes.append(outcome)
+            found = [future.result() for future in futures]
+            outcomes += [outcome for outcome in found if outcome is not None]
             if not futures and not self._left():
                 return outcomes
             if time.monotonic() > deadline:
                 return outcomes
             time.sleep(_PAUSE_S)
 
-    def _left(self) -> list[JobInfo]:
-        return [info for info in self.list() if info.state not in _LEFT_ALONE]
+    def _left(self) -> Sequence[JobInfo]:
+        return [found for found in self.list()
+                if found.state not in _LEFT_ALONE]
 
-    # -- as long as a service runs -------------------------------------------
     def watch(self) -> None:
-        """Look for jobs to take up now, and every third of a lease."""
-        if not self._are_kept or self._watcher is not None:
-            return
-        self._watcher = threading.Thread(target=self._watch, daemon=True,
-                                         name='jobs-watch')
-        self._watcher.start()
-
-    def _watch(self) -> None:
-        while True:
-            try:
-                self.recover()
-            except exception.VolumeRBDError as error:
-                LOG.warning('Jobs are not looked for now: %s', error)
-            except Exception:
-                LOG.exception('Looking for jobs failed')
-            if self._is_closing.wait(self._config.job_lease_s / 3):
-                return
+        """As long as a service runs: look for jobs to take up now, and every
+        third of a lease."""
+        if self._are_kept:
+            self._recovery.watch()
 
     def close(self, *, wait: bool = True) -> None:
         """:param wait: for the jobs that are being settled; else they are
             left to the next process, as if this one had been killed."""
-        self._is_closing.set()
-        if self._watcher is not None:
-            self._watcher.join()
-        self._executor.shutdown(wait=wait, cancel_futures=True)
+        self._recovery.close(wait=wait)
         self._clients.close()
 
     # -- telling -------------------------------------------------------------
@@ -376,10 +249,10 @@ class Jobs:
         :param is_over: those that are over too, newest first, behind them.
         """
         records = self._records
-        found = [self._describe(records, entry)
+        found = [info.describe(records, entry, self._config.job_lease_s)
                  for entry in records.entries()]
         if is_over:
-            found += [_describe_over(job, note)
+            found += [info.describe_over(job, note)
                       for job, note in records.history()]
         return found
 
@@ -387,10 +260,11 @@ class Jobs:
         """:raises JobNotFound:"""
         entry = self._records.find(job_id)
         if entry is not None:
-            return self._describe(self._records, entry)
+            return info.describe(self._records, entry,
+                                 self._config.job_lease_s)
         for job, note in self._records.history():
             if job.id == job_id:
-                return _describe_over(job, note)
+                return info.describe_over(job, note)
         raise exception.JobNotFound(f'There is no job {job_id}.')
 
     def is_open(self, job_id: str) -> bool:
@@ -400,27 +274,6 @@ class Jobs:
     def is_claimed(self, claim: str) -> bool:
         """:param claim: ``volume/NAME`` or ``image/ID``."""
         return self._records.is_claimed(claim)
-
-    def _describe(self, records: JobRecords, entry: Entry) -> JobInfo:
-        note, _ = records.note(entry.id)
-        job = entry.job
-        if job is None:
-            return JobInfo(entry.id, '', '', State.REFUSED, '', 0.0, None,
-                           None, Note(error=str(refused(entry.id))))
-        holder = records.find_lock(entry.id)
-        if holder is not None and node.is_gone(holder.owner):
-            holder = None
-        return JobInfo(
-            job.id, job.operation, job.target, _state(note, holder is None),
-            node.host(job.node), job.created_at,
-            self._lease_s(holder) if holder else None,
-            note.eta_s if holder else None, note, job.clients,
-            job.project_id, job.user_id, job.arguments)
-
-    def _lease_s(self, holder: LockHolder) -> float:
-        """The OSD's clock and ours need not agree."""
-        return min(max(holder.expires_s - time.time(), 0.0),
-                   float(self._config.job_lease_s))
 
     def cancel(self, job_id: str, *,
                report: progress.Progress | None = None) -> Outcome | None:
@@ -433,7 +286,7 @@ class Jobs:
         entry = self._records.find(job_id)
         if entry is None:
             raise exception.JobNotFound(f'There is no open job {job_id}.')
-        if self._is_abandoned(entry):
+        if self._records.is_nobodys(entry.id):
             return self.settle(job_id, undo=True, report=report)
         self._records.cancel(job_id)
         return None
@@ -448,7 +301,7 @@ class Jobs:
         if entry is None:
             self._records.drop_claims(job_id)
             return
-        if not self._is_abandoned(entry):
+        if not self._records.is_nobodys(entry.id):
             raise exception.JobConflict(f'Job {job_id} is being worked at.')
         self._records.close(entry)
         with books.opened(self._config, self._cluster) as backend:
@@ -466,21 +319,3 @@ def _is_same(one: Job, other: Job) -> bool:
             if key not in left_out} == {
                 key: value for key, value in other.arguments.items()
                 if key not in left_out}
-
-
-def _state(note: Note, is_nobodys: bool) -> State:
-    if not is_nobodys:
-        return State.RUNNING
-    if note.attempts >= _MOST_ATTEMPTS:
-        return State.STUCK
-    known = {state.value: state for state in (
-        State.WAITING, State.UNDOING, State.POSTED)}
-    return known.get(note.state, State.ABANDONED)
-
-
-def _describe_over(job: Job, note: Note) -> JobInfo:
-    known = {state.value: state for state in (State.DONE, State.UNDONE)}
-    return JobInfo(
-        job.id, job.operation, ', '.join(job.claims),
-        known.get(note.state, State.UNDONE), node.host(job.node),
-        job.created_at, None, None, note, (), job.project_id, job.user_id)
