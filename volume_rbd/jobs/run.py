@@ -304,13 +304,11 @@ class Run:
 
     def _tell(self, ended: _Ended) -> None:
         """Whoever waits; before anybody can see that it is over."""
-        if ended.state is State.ABANDONED or (
-                ended.result is None and ended.error is None):
-            return
-        if self.records.is_awaited(self._id):
-            self._waits.tell(self._id, Answer(ended.result, ended.error))
-        else:
+        if not self.records.is_awaited(self._id):
             self._waits.remove(self._id)
+        elif ended.state is not State.ABANDONED and (
+                ended.result is not None or ended.error is not None):
+            self._waits.tell(self._id, Answer(ended.result, ended.error))
 
     def _forget(self, note: Note, ended: _Ended) -> None:
         note.ended_at = time.time()

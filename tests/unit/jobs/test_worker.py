@@ -30,6 +30,7 @@ from volume_rbd.jobs import node
 from volume_rbd.jobs.board import Board
 from volume_rbd.jobs.job import State
 from volume_rbd.jobs.records import NAMESPACE
+from volume_rbd.jobs.waits import Answer, Waits
 from volume_rbd.jobs.worker import Conductor, Worker
 
 
@@ -323,6 +324,59 @@ def test_what_nobody_waits_for_any_more_is_undone(yard: Yard) -> None:
     assert isinstance(waiting.end().error, exception.JobLost)
     assert yard.world.state() == before
     yard.check_no_job()
+
+
+def test_what_those_left_who_were_killed_while_they_waited_is_swept(
+        yard: Yard) -> None:
+    gone, here = str(uuid.UUID(int=5)), str(uuid.UUID(int=6))
+    records, waits = yard.records(), Waits(yard.world.cluster, 'volumes')
+    for job, owner in ((gone, node.describe().rpartition('/')[0] + '/0'),
+                       (here, node.describe())):
+        records.announce(job)
+        assert waits.lock(job, owner, 60)
+        waits.tell(job, Answer(error=exception.NoSpace('Full.')))
+
+    yard.driver().jobs.recover()
+
+    assert waits.find_answer(gone) is None
+    assert isinstance(waits.find_answer(here), Answer)
+    waits.remove(here)
+    records.forget(here)
+    yard.check_no_job()
+
+
+def test_a_registration_that_is_settled_when_nobody_waits_any_more(
+        yard: Yard) -> None:
+    yard.world.configure(registration_timeout_s=0.05)
+    yard.world.server.activation_polls = None
+    with yard.working(), pytest.raises(exception.RegistrationPending):
+        yard.upload()
+    [info] = yard.driver().jobs.list()
+    assert info.state is State.WAITING
+    # As if who waited had been killed before they read it.
+    Waits(yard.world.cluster, 'volumes').tell(
+        info.id, Answer(error=exception.NoSpace('x')))
+    [image_id] = yard.world.disks('images')
+    record = yard.world.server.records[image_id]
+    record.image = dataclasses.replace(record.image, status='active')
+
+    outcomes = yard.driver().jobs.recover_until_idle(10)
+
+    assert outcomes[-1].state is State.DONE
+    yard.check_no_job()
+
+
+def test_an_answer_of_others_is_none(yard: Yard) -> None:
+    job, other = str(uuid.UUID(int=5)), str(uuid.UUID(int=6))
+    waits = Waits(yard.world.cluster, 'volumes')
+    records = yard.world.cluster.records('volumes', NAMESPACE)
+    for text in ('x', '{}', '[]', '{"answer": "{}", "signature": "x"}'):
+        records.write(f'wait.{job}', {'answer': text})
+        assert waits.find_answer(job) is None
+    waits.tell(other, Answer(error=exception.NoSpace('x')))
+    records.write(f'wait.{job}', records.read(f'wait.{other}'))
+    assert waits.find_answer(job) is None
+    assert waits.find_answer(other) is not None
 
 
 # -- what is on the board -----------------------------------------------------
