@@ -48,16 +48,19 @@ class Maker:
         self._copier = copier
 
     def make_blank(self, volume: model.VolumeSpec, size_bytes: int,
-                   report: progress.Progress) -> Result:
+                   report: progress.Progress, *,
+                   is_undone_when_lost: bool = False) -> Result:
         """An empty volume.
 
         :raises ImageExists, QuotaExceeded:
         """
         plan.check_quota(size_bytes, self._config.max_volume_bytes)
-        return self._run(Way.BLANK, volume, size_bytes, report)
+        return self._run(Way.BLANK, volume, size_bytes, report,
+                         is_undone_when_lost)
 
     def clone_volume(self, volume: model.VolumeSpec, source: str,
-                     report: progress.Progress) -> Result:
+                     report: progress.Progress, *,
+                     is_undone_when_lost: bool = False) -> Result:
         """A clone of *source* as it is now, flattened where that has to be.
 
         :raises ImageNotFound, ImageExists, InvalidSize, QuotaExceeded:
@@ -66,10 +69,11 @@ class Maker:
             size_bytes = self.size_for(volume, opened)
             flatten = self._when_to_flatten(opened)
         return self._run(Way.CLONE, volume, size_bytes, report,
-                         source=source, flatten=flatten)
+                         is_undone_when_lost, source=source, flatten=flatten)
 
     def clone_snapshot(self, volume: model.VolumeSpec, source: str,
-                       snapshot: str, report: progress.Progress) -> Result:
+                       snapshot: str, report: progress.Progress, *,
+                       is_undone_when_lost: bool = False) -> Result:
         """A clone of ``source@snapshot``, flattened where that has to be; a
         copy where it is part of a group's snapshot.
 
@@ -82,16 +86,20 @@ class Maker:
                 size_bytes = self.size_for(volume, opened)
                 flatten = self._when_to_flatten(opened)
         except exception.SnapshotNotFound:
-            return self._copy_part(volume, source, snapshot, report)
+            return self._copy_part(volume, source, snapshot, report,
+                                   is_undone_when_lost)
         return self._run(Way.CLONE, volume, size_bytes, report,
-                         source=source, snapshot=snapshot, flatten=flatten)
+                         is_undone_when_lost, source=source,
+                         snapshot=snapshot, flatten=flatten)
 
     def _copy_part(self, volume: model.VolumeSpec, source: str,
-                   snapshot: str, report: progress.Progress) -> Result:
+                   snapshot: str, report: progress.Progress,
+                   is_undone_when_lost: bool) -> Result:
         with copy_part.opened(self._pool, source, snapshot) as (part, _):
             size_bytes = self.size_for(volume, part)
         return self._run(Way.COPY, volume, size_bytes, report,
-                         source=source, snapshot=snapshot)
+                         is_undone_when_lost, source=source,
+                         snapshot=snapshot)
 
     def _when_to_flatten(self, source: Image) -> Flatten:
         return when_to_flatten(
@@ -109,7 +117,8 @@ class Maker:
         return size_bytes
 
     def _run(self, way: Way, volume: model.VolumeSpec, size_bytes: int,
-             report: progress.Progress, **source: Any) -> Result:
+             report: progress.Progress, is_undone_when_lost: bool,
+             **source: Any) -> Result:
         job = str(uuid.uuid4())
         arguments = create_volume.get_arguments(way, volume, size_bytes,
                                                 job=job, **source)
@@ -117,4 +126,5 @@ class Maker:
                       copier=self._copier, flattener=self._flattener)
         return self._jobs.run(
             create_volume.NAME, arguments, tools,
-            check=lambda: making.check_free(self._pool, volume.name))
+            check=lambda: making.check_free(self._pool, volume.name),
+            is_undone_when_lost=is_undone_when_lost)

@@ -65,9 +65,12 @@ class Volumes:
         self._resized = resized
 
     # -- making --------------------------------------------------------------
-    def create(self, volume: model.VolumeSpec) -> None:
+    def create(self, volume: model.VolumeSpec, *,
+               is_undone_when_lost: bool = False) -> None:
         """An empty volume.
 
+        :param is_undone_when_lost: where this process is killed, nobody
+            wants it any more; likewise below.
         :raises ImageExists, InvalidName, InvalidSize, QuotaExceeded:
         """
         model.check_name(volume.name)
@@ -76,11 +79,13 @@ class Volumes:
             raise exception.InvalidSize(
                 f'Volume {volume.name!r} needs a size.',
                 remedy='Give a whole number of GiB, 1 or more.')
-        self._maker.make_blank(volume, volume.size_bytes, progress.Silent())
+        self._maker.make_blank(volume, volume.size_bytes, progress.Silent(),
+                               is_undone_when_lost=is_undone_when_lost)
 
     def create_from_snapshot(self, volume: model.VolumeSpec, source: str,
                              snapshot: str, *,
-                             report: progress.Progress | None = None) -> None:
+                             report: progress.Progress | None = None,
+                             is_undone_when_lost: bool = False) -> None:
         """A clone of ``source@snapshot``, flattened where the policy or the
         depth of the chain asks for it; a copy where it is part of a group's
         snapshot.
@@ -90,15 +95,18 @@ class Volumes:
         model.check_name(volume.name)
         settings.check(volume)
         self._maker.clone_snapshot(volume, source, snapshot,
-                                   report or progress.Silent())
+                                   report or progress.Silent(),
+                                   is_undone_when_lost=is_undone_when_lost)
 
     def create_from_volume(self, volume: model.VolumeSpec, source: str, *,
-                           report: progress.Progress | None = None) -> None:
+                           report: progress.Progress | None = None,
+                           is_undone_when_lost: bool = False) -> None:
         """A clone of a volume as it is now."""
         model.check_name(volume.name)
         settings.check(volume)
         self._maker.clone_volume(volume, source,
-                                 report or progress.Silent())
+                                 report or progress.Silent(),
+                                 is_undone_when_lost=is_undone_when_lost)
 
     # -- looking -------------------------------------------------------------
     def names(self) -> Sequence[str]:

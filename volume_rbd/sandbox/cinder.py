@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import volume_rbd
 from volume_rbd.sandbox import (
     cinder_config,
     command,
@@ -202,7 +203,10 @@ class Cinder:
     def _get_environment(self) -> dict[str, str]:
         # Both ways are said, whatever Cinder's default may become.
         is_off = not self._state.options.cinder_eventlet
-        return {'OS_CINDER_DISABLE_EVENTLET_PATCHING': str(is_off).lower()}
+        return {'OS_CINDER_DISABLE_EVENTLET_PATCHING': str(is_off).lower(),
+                # The driver of whoever started the sandbox, and no other
+                # copy that is installed beside it.
+                'PYTHONPATH': str(Path(volume_rbd.__file__).parents[1])}
 
     def _api_answers(self) -> bool:
         # 300 Multiple Choices is how Cinder lists its API versions.

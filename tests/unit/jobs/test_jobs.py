@@ -106,6 +106,27 @@ def test_a_create_whose_process_stops_is_finished_by_another(
     estate.check_no_job()
 
 
+@pytest.mark.parametrize(('is_undone', 'state'), [
+    (True, State.UNDONE), (False, State.DONE)])
+def test_a_volume_that_nobody_waits_for_any_more_is_undone(
+        estate: Estate, is_undone: bool, state: State) -> None:
+    """Inside Cinder, which gives it up."""
+    estate.make_volume()
+    before = estate.world.state()
+    estate.stop_at('cloning the volume', lambda driver, report: (
+        driver.volumes.create_from_volume(
+            NEW_SPEC, VOLUME, report=report,
+            is_undone_when_lost=is_undone)))
+
+    [outcome] = estate.driver().jobs.recover_until_idle(10)
+
+    assert outcome.state is state
+    assert (NEW in estate.world.disks('volumes')) is not is_undone
+    if is_undone:
+        assert estate.world.state() == before
+    estate.check_no_job()
+
+
 def test_a_process_that_is_only_slow_keeps_its_job(estate: Estate) -> None:
     estate.make_volume()
     slow = estate.stop_at('cloning the volume', upload, lives=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import configparser
+from pathlib import Path
 
 import pytest
 
@@ -182,8 +183,14 @@ def test_the_threading_mode_is_said_to_every_process(
         is_eventlet, value, layout, state):
     state.options = Options(cinder=True, cinder_eventlet=is_eventlet)
     built = parts.Parts(layout, state, print)
-    assert built.cinder._get_environment() == {
-        'OS_CINDER_DISABLE_EVENTLET_PATCHING': value}
+    assert built.cinder._get_environment()[
+        'OS_CINDER_DISABLE_EVENTLET_PATCHING'] == value
+
+
+def test_cinder_has_the_driver_of_whoever_started_it(layout, state):
+    environment = parts.Parts(layout, state, print).cinder._get_environment()
+    assert (Path(environment['PYTHONPATH']) / 'volume_rbd' / 'sandbox'
+            / 'cinder.py').samefile(cinder.__file__)
 
 
 def test_the_api_is_told_its_configuration_without_an_argument(layout):
