@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``make bench``: all cases in one run on a sandbox of its own.
 
-Writes main-bench.json, cinder-bench.json and data-bench.json in
-doc/source/benchmarks, and their plots. Figures are those of the machine it
-ran on; the ratios are what counts.
+Writes main-bench.json, cinder-bench.json, data-bench.json and jobs-bench.json
+in doc/source/benchmarks, and plots of all but the last. Figures are those of
+the machine it ran on; the ratios are what counts.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from tests.benchmark import (
     cases,
     cinder_cases,
     data_cases,
+    jobs_cases,
     plots,
     table,
 )
 from volume_rbd.sandbox import Options, Sandbox
 
 SUITES = {'main': cases.Bench, 'cinder': cinder_cases.CinderBench,
-          'data': data_cases.DataBench}
+          'data': data_cases.DataBench, 'jobs': jobs_cases.JobsBench}
 TARGET = pathlib.Path(__file__).parents[2] / 'doc/source/benchmarks'
 
 
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def _measure(suite: str, arguments: argparse.Namespace) -> None:
-    with_cinder = suite != 'main'
+    with_cinder = suite in ('cinder', 'data')
     options = Options(secure_hash=False, cinder=with_cinder,
                       # The stock driver does not upload without.
                       etc_ceph=with_cinder)

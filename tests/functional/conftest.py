@@ -14,6 +14,7 @@ with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     from tests.functional.house import House
 from tests import watchdog
+from tests.functional.desk import Desk
 from tests.functional.proxy import Proxy
 from volume_rbd import exception
 from volume_rbd.sandbox import Options, Sandbox
@@ -39,6 +40,14 @@ def house(whole_house: House) -> Iterator[House]:
     except (AssertionError, exception.VolumeRBDError):
         whole_house.scrub(before)
         raise
+
+
+@pytest.fixture
+def desk(house: House) -> Iterator[Desk]:
+    """Commands, and no job that is left by them."""
+    made = Desk(house)
+    yield made
+    made.ledger.check_no_job()
 
 
 @pytest.fixture

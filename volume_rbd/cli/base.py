@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cliff import columns, command, lister, show
@@ -43,19 +43,26 @@ class Command(command.Command):
     def perform(self, operation: Callable[[display.Display], T]) -> T:
         """Run *operation* with a display; signals cancel it.
 
-        Jobs whose process was killed are taken up beside it.
+        Jobs whose process was killed are taken up beside it, once it has
+        begun: until then one of them may be what is asked for.
         """
-        opened = self.app.manager.opened() if self.app.manager else []
-        for driver in opened:
-            driver.jobs.recover_soon()
         with display.open_display() as shown:
+            shown.on_begun = self._recover_soon
             result = running.run(lambda: operation(shown), shown)
-        if count := sum(driver.jobs.count_settling() for driver in opened):
+        if count := sum(driver.jobs.count_settling()
+                        for driver in self._opened()):
             sys.stderr.write(
                 f'{count} job(s) of a process that was killed are being '
                 'settled; to interrupt that leaves them to the next '
                 'command.\n')
         return result
+
+    def _recover_soon(self) -> None:
+        for driver in self._opened():
+            driver.jobs.recover_soon()
+
+    def _opened(self) -> Sequence[RBDDriver]:
+        return self.app.manager.opened() if self.app.manager else ()
 
 
 class ShowOne(Command, show.ShowOne):

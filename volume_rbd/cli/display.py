@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +19,20 @@ PATIENCE_S = 2.0
 
 
 class Display(progress.Cancellable):
-    """Use as a context manager around the operation."""
+    """Use as a context manager around the operation.
+
+    :ivar on_begun: is called once, with the first step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_begun: Callable[[], None] | None = None
+
+    def step(self, name: str) -> None:
+        super().step(name)
+        on_begun, self.on_begun = self.on_begun, None
+        if on_begun is not None:
+            on_begun()
 
     def __enter__(self) -> Self:
         return self

@@ -70,6 +70,12 @@ _QUIET_LOGGERS = ('keystoneauth', 'taskflow', 'stevedore', 'urllib3',
                   'glanceclient', 'cliff')
 
 
+def _is_for_people(record: logging.LogRecord) -> bool:
+    """oslo.utils logs a traceback where one error takes the place of another,
+    as it does when a job is lost while it is undone."""
+    return not str(record.msg).startswith('Original exception being dropped')
+
+
 class _Commands(commandmanager.CommandManager):
     """A closed table instead of a search for entry points."""
 
@@ -123,6 +129,8 @@ class App(app.App):
             else '%(asctime)s %(levelname)s %(name)s: %(message)s')
         logging.captureWarnings(level > logging.INFO)
         if level > logging.DEBUG:
+            for handler in logging.getLogger().handlers:
+                handler.addFilter(_is_for_people)
             for name in _QUIET_LOGGERS:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             logging.getLogger('py.warnings').setLevel(logging.CRITICAL)

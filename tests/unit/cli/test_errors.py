@@ -6,6 +6,7 @@ from __future__ import annotations
 import pathlib
 
 import pytest
+from oslo_utils import excutils
 
 from tests.unit.cli.conftest import Run
 from tests.unit.world import MIB, VOLUME, World
@@ -210,4 +211,17 @@ def test_a_bug_is_no_traceback_for_a_person(cloud: Run, world: World
     ended = cloud('create', 'v', '--size', '1')
     assert ended.code == 1
     assert 'a bug' in ended.err
+    assert 'Traceback' not in ended.err
+
+
+def test_an_error_in_the_place_of_another_is_no_traceback_for_a_person(
+        cloud: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def show(*_: object) -> None:
+        with excutils.save_and_reraise_exception():
+            raise exception.Unavailable('It hangs.')
+
+    monkeypatch.setattr('volume_rbd.jobs.jobs.Jobs.show', show)
+    ended = cloud('jobs', 'show', IMAGE_ID)
+    assert ended.code == 6
+    assert ended.err.startswith('volume-rbd: It hangs.')
     assert 'Traceback' not in ended.err

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Uploads whose process is killed while Glance registers, taken up by another
+one that finds a Glance in trouble: the image becomes active all the same, or
+all is undone."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.functional import content
+from tests.functional.content import MIB
+from tests.functional.house import House
+from tests.functional.ledger import Ledger
+from tests.functional.program import started
+from tests.functional.proxy import Proxy
+from tests.functional.steps import Steps
+from volume_rbd import exception
+
+DATA = content.sparse_bytes(6 * MIB)
+DIGEST = content.digest_of_bytes(DATA)
+OPTIMIZED = ('--backend', 'optimized')
+# What Glance is asked while an upload is registered.
+STEPS = {'before it is asked': ('POST', '/locations$', 'before'),
+         'when it has taken it': ('POST', '/locations$', 'after'),
+         'while it is waited for': ('GET', '/v2/images/[^/]+$', 'after')}
+TROUBLES: dict[str, dict[str, Any]] = {
+    '500': {'status': 500, 'times': 3}, '503': {'status': 503, 'times': 3},
+    'reset': {'reset': 'before', 'times': 3},
+    'reset after': {'reset': 'after', 'times': 3},
+    'slow': {'delay_s': 2, 'times': 3}}
+
+
+class Upload:
+    """Of a volume, by way of a proxy."""
+
+    def __init__(self, house: House, proxy: Proxy) -> None:
+        self.house = house
+        self.proxy = proxy
+        self.config = house.config({
+            'DEFAULT': {'glance_api_servers': proxy.url,
+                        'glance_num_retries': 1},
+            'optimized': {'job_lease': 3, 'clone_registration_timeout': 5}})
+        self.ledger = Ledger(house.cluster)
+
+    def kill_at(self, method: str, pattern: str, when: str) -> None:
+        """Glance knows or does not, and nobody has heard its answer."""
+        volume = self.house.volume(DATA)
+        with started(self.house, 'upload', volume, '--image-name', 'x',
+                     *OPTIMIZED, config=self.config) as program:
+            program.wait_for('taking the snapshot of the image')
+            rule = self.proxy.on(
+                method, pattern, times=1,
+                **{when: lambda: program.signal(signal.SIGKILL)})
+            assert program.end() == -signal.SIGKILL, program.stderr
+            assert rule.hits == 1
+        self.proxy.rules.clear()
+
+    def resume(self, *words: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.house.run_json(
+            'jobs', 'resume', *words, *OPTIMIZED, config=self.config)
+        return found
+
+    def open_jobs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.house.run_json(
+            'jobs', 'list', *OPTIMIZED, config=self.config)
+        return found
+
+    def check(self, settled: dict[str, Any]) -> None:
+        image = settled['target'].removeprefix('image ')
+        assert settled['state'] == 'done'
+        self.house.member.wait_for_status(image, 'active')
+        assert self.house.member.digest(image) == DIGEST
+        assert len(self.house.member.locations(image)) == 1
+
+
+@pytest.fixture
+def upload(house: House, proxy: Proxy) -> Iterator[Upload]:
+    made = Upload(house, proxy)
+    yield made
+    made.ledger.check_no_job()
+
+
+@pytest.mark.parametrize('step', STEPS)
+@pytest.mark.parametrize('trouble', TROUBLES)
+def test_a_registration_that_was_cut_off_is_settled_with_a_glance_in_trouble(
+        upload: Upload, step: str, trouble: str) -> None:
+    upload.kill_at(*STEPS[step])
+    rule = upload.proxy.on('*', '/v2/images/', **TROUBLES[trouble])
+
+    outcomes = upload.resume()
+
+    assert rule.hits == 3
+    upload.check(outcomes[-1])
+
+
+@pytest.mark.parametrize('step', STEPS)
+def test_a_registration_that_was_cut_off_waits_until_glance_is_back(
+        upload: Upload, step: str) -> None:
+    upload.kill_at(*STEPS[step])
+    upload.proxy.stop()
+    settled = upload.resume('--timeout', '1')
+    assert all(outcome['state'] == 'abandoned' for outcome in settled)
+    assert len(upload.open_jobs()) == 1
+    upload.proxy.start()
+
+    [*_, outcome] = upload.resume()
+
+    upload.check(outcome)
+
+
+def test_a_registration_that_died_with_glance_is_asked_for_again(
+        upload: Upload) -> None:
+    """Glance had taken it; its own task for it is gone."""
+    house, sandbox = upload.house, upload.house.sandbox
+    volume = house.volume(DATA)
+    # Glance opens the clone for that; it cannot while the OSD sleeps.
+    upload.proxy.on('POST', '/locations$', times=1, before=lambda:
+                    sandbox.signal_process('osd', signal.SIGSTOP))
+
+    def kill() -> None:
+        sandbox.signal_process('glance', signal.SIGKILL)
+        sandbox.signal_process('osd', signal.SIGCONT)
+
+    driver = house.driver(
+        DEFAULT={'glance_api_servers': upload.proxy.url,
+                 'glance_num_retries': 1, 'glance_request_timeout': 15},
+        optimized={'job_lease': 3, 'clone_registration_timeout': 3})
+    try:
+        with pytest.raises(exception.VolumeRBDError):
+            house.upload(volume, driver=driver, report=Steps(
+                'waiting for the image to be active', kill))
+    finally:
+        sandbox.signal_process('osd', signal.SIGCONT)
+        sandbox.start_process('glance')
+
+    deadline = time.monotonic() + 60
+    while upload.open_jobs() and time.monotonic() < deadline:
+        outcomes = upload.resume()
+    upload.check(outcomes[-1])
