@@ -307,6 +307,8 @@ class Jobs:
         with books.opened(self._config, self._cluster) as backend:
             books.remove(backend, job_id)
         self._records.remove(job_id)
+        if not self._records.is_awaited(job_id):
+            Waits(self._cluster, self._config.pool).remove(job_id)
         self._records.forget(job_id)
 
 

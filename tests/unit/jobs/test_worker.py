@@ -366,6 +366,14 @@ def test_a_registration_that_is_settled_when_nobody_waits_any_more(
     yard.check_no_job()
 
 
+def test_who_waits_hears_that_its_job_was_forgotten(yard: Yard) -> None:
+    waiting = yard.upload_in_thread()
+    job = yard.posted()
+    yard.driver().jobs.forget(job)
+    assert isinstance(waiting.end().error, exception.JobLost)
+    yard.check_no_job()
+
+
 def test_an_answer_of_others_is_none(yard: Yard) -> None:
     job, other = str(uuid.UUID(int=5)), str(uuid.UUID(int=6))
     waits = Waits(yard.world.cluster, 'volumes')
