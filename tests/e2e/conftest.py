@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.e2e import pair
 from tests.e2e.cinder import CinderAPI
 from tests.functional.api import GlanceAPI
 from volume_rbd.sandbox import Options, Sandbox
@@ -40,6 +42,25 @@ def etc_ceph(sandbox: Sandbox) -> Iterator[None]:
     sandbox.set_etc_ceph(True)
     yield
     sandbox.set_etc_ceph(False)
+
+
+@pytest.fixture
+def clustered(sandbox: Sandbox) -> Iterator[None]:
+    """The sandbox's cinder-volume is a member of a cluster."""
+    with pair.clustered(sandbox):
+        yield
+
+
+@pytest.fixture
+def second(sandbox: Sandbox, admin: CinderAPI, clustered: None,
+           tmp_path: Path) -> Iterator[pair.Second]:
+    """A service of the same cluster, as on another host."""
+    made = pair.Second(sandbox, admin, tmp_path)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
 
 
 @pytest.fixture(scope='session')

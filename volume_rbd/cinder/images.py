@@ -151,7 +151,11 @@ def _worked_at(volume: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        volume.unset_worker()
+        try:
+            volume.unset_worker()
+        except Exception as error:  # noqa: BLE001, the image is what it is
+            LOG.warning('Volume %s stays written down as worked at, until the '
+                        'next start: %s', volume.id, error)
 
 
 def _find_file(context: Any, image_service: Any, image_id: str) -> str | None:

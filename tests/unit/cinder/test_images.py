@@ -103,6 +103,23 @@ def test_an_upload_is_written_down_as_long_as_it_lasts(house: House) -> None:
     assert volume.workers == []
 
 
+def test_an_upload_that_stays_written_down_is_done_all_the_same(
+        house: House, monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture) -> None:
+    volume, image_id = house.make(), house.world.make_record()
+
+    def fail() -> None:
+        raise cinder_exception.CinderException('no database')
+
+    monkeypatch.setattr(volume, 'unset_worker', fail)
+    house.facade.copy_volume_to_image(
+        Context(), volume, None, {
+            'id': image_id, 'disk_format': 'raw',
+            'container_format': 'bare'})
+    assert house.world.glance.get_image(image_id).status == 'active'
+    assert 'no database' in caplog.text
+
+
 def test_the_types_store_wins(house: House) -> None:
     volume = house.make(volume_type=make_type(
         **{'image_service:store_id': 'file'}))

@@ -230,6 +230,31 @@ def test_an_image_that_was_deleted_meanwhile_undoes_its_upload(
     estate.check_no_job()
 
 
+@pytest.mark.parametrize('is_deleted', [True, False])
+def test_a_clone_that_was_killed_half_made_is_the_jobs_own(
+        estate: Estate, is_deleted: bool) -> None:
+    """librbd had not named its parent yet."""
+    estate.make_volume()
+    record = estate.world.make_record()
+    estate.stop_at('cloning the volume', lambda driver, report: (
+        driver.images.upload(SOURCE, ImageRequest('image', image_id=record),
+                             report=report)))
+    estate.world.cluster.pool('images').create(record, len(DATA))
+    if is_deleted:
+        del estate.world.server.records[record]
+
+    [outcome] = estate.driver().jobs.recover_until_idle(10)
+
+    if is_deleted:
+        assert outcome.state is State.UNDONE
+        assert estate.world.disks('images') == []
+        assert estate.world.disks('volumes') == [VOLUME]
+    else:
+        assert outcome.state is State.DONE
+        assert estate.world.read('images', record, 'snap') == DATA
+    estate.check_no_job()
+
+
 @pytest.mark.parametrize('gives_up', [True, False])
 def test_a_record_that_nobody_waits_for_goes_with_its_upload(
         estate: Estate, gives_up: bool) -> None:
