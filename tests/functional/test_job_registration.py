@@ -75,7 +75,7 @@ class Upload:
         assert settled['state'] == 'done'
         self.house.member.wait_for_status(image, 'active')
         assert self.house.member.digest(image) == DIGEST
-        assert len(self.house.member.locations(image)) == 1
+        assert len(self.house.service.locations(image)) == 1
 
 
 @pytest.fixture
