@@ -43,7 +43,7 @@ class Bytes(columns.FormattableColumn):
         return f'{self._value / model.MIB:.1f} MiB'
 
     def machine_readable(self) -> int:
-        return int(self._value)
+        return round(float(self._value))
 
 
 def _clock(seconds: float) -> str:
@@ -58,7 +58,7 @@ def _lasted(step: Mapping[str, Any]) -> str:
 def _seconds(step: Mapping[str, Any]) -> float | None:
     if step['ended_at'] is None:
         return None
-    return float(round(step['ended_at'] - step['started_at'], 3))
+    return round(float(step['ended_at'] - step['started_at']), 3)
 
 
 def _done_percent(info: JobInfo) -> int | None:

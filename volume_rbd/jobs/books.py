@@ -38,13 +38,19 @@ def opened(config: opts.BackendConfig, cluster: Cluster) -> Iterator[Any]:
                 cluster.records(config.pool, DEFAULT_NAMESPACE)))
         else:
             backend = backends.fetch(conf)
+    except ModuleNotFoundError as error:
+        raise exception.ConfigurationError(
+            f'flow_connection ({scheme}) needs the Python module '
+            f'{error.name}, which is not installed.',
+            remedy='Install it, or name one that is there, as in '
+                   'mysql+pymysql://… or postgresql+psycopg2://…') from error
     except Exception as error:
         # Not the connection itself: it may hold a password.
         raise exception.ConfigurationError(
             f'flow_connection ({scheme}) cannot be opened: '
             f'{type(error).__name__}.',
             remedy='Use memory, rados://, dir:///PATH, mysql+pymysql://… or '
-                   'postgresql://…') from error
+                   'postgresql+psycopg2://…') from error
     with contextlib.closing(backend):
         yield backend
 

@@ -11,6 +11,7 @@ from tests.unit.cli.conftest import Run
 from tests.unit.world import MIB, VOLUME, World
 from volume_rbd import exception
 from volume_rbd.cli import display, running
+from volume_rbd.jobs.jobs import Jobs
 
 
 def test_an_empty_volume_is_created(cloud: Run, world: World) -> None:
@@ -251,3 +252,16 @@ def test_what_an_operation_returns_or_raises_comes_through() -> None:
     assert running.run(lambda: 5, display.LineDisplay()) == 5
     with pytest.raises(ZeroDivisionError):
         running.run(lambda: 1 // 0, display.LineDisplay())
+
+
+def test_what_was_left_is_taken_up_once_a_command_has_begun(
+        cloud: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before that it may be the very thing that is asked for."""
+    begun: list[list[str]] = []
+    monkeypatch.setattr(Jobs, 'recover_soon', lambda jobs: begun.append(
+        [info.target for info in jobs.list()]))
+    image_id = world.make_image()
+
+    assert cloud('create', 'v', '--image', image_id).code == 0
+
+    assert begun == [['volume v']]

@@ -545,3 +545,12 @@ def test_the_volume_may_be_uploaded_twice_at_once(estate: Estate) -> None:
         f'[{name}]' for name in [
             found[1:-1] for found in estate.world.snapshots(
                 'volumes', VOLUME)]]
+
+
+def test_a_database_whose_driver_is_not_installed_is_told(estate: Estate
+                                                          ) -> None:
+    estate.make_volume()
+    estate.world.configure(flow_connection='mysql+oursql://u:secret@h/x')
+    with pytest.raises(exception.ConfigurationError, match='oursql') as told:
+        upload(estate.driver())
+    assert 'secret' not in str(told.value)
