@@ -26,6 +26,7 @@ from volume_rbd.jobs.poster import Poster
 from volume_rbd.jobs.records import JobRecords
 from volume_rbd.jobs.recovery import Recovery
 from volume_rbd.jobs.run import Outcome, Run
+from volume_rbd.jobs.waits import Waits
 
 LOG = logging.getLogger(__name__)
 
