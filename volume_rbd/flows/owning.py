@@ -51,14 +51,18 @@ def was_taken(result: object) -> bool:
 
 
 def is_clone_of(source: model.SnapSpec) -> Test:
-    """librbd makes a clone empty and names its parent afterwards: who was
-    killed in between left one that has none."""
     def fits(image: Image) -> bool:
         parent = image.parent
-        if parent is None:
-            return is_blank()(image)
-        return source == model.SnapSpec(
+        return parent is not None and source == model.SnapSpec(
             parent.pool, parent.image, parent.snapshot)
+    return fits
+
+
+def is_clone_begun(source: model.SnapSpec) -> Test:
+    """librbd makes a clone empty and names its parent afterwards: who was
+    killed in between left one that has none. For names nobody else gives."""
+    def fits(image: Image) -> bool:
+        return is_clone_of(source)(image) or is_blank()(image)
     return fits
 
 

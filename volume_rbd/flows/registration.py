@@ -56,7 +56,7 @@ class CloneVolume(Task):
         pool = self.tools.cluster.pool(store_pool)
         if self.tools.is_resumed:
             owning.drop(pool, image_id, owning.made_by(
-                self.tools, job, owning.is_clone_of(source)), reaping.reap)
+                self.tools, job, owning.is_clone_begun(source)), reaping.reap)
         try:
             self._clone(pool, source, image_id)
         except exception.CephPermissionDenied as error:
@@ -80,7 +80,7 @@ class CloneVolume(Task):
                store_pool: str, result: object, **kwargs: Any) -> None:
         source = source_of(self.tools, volume_name, image_id)
         reaping.undo(self.tools, image_id, store_pool, owning.made_by(
-            self.tools, job, owning.is_clone_of(source), result))
+            self.tools, job, owning.is_clone_begun(source), result))
 
 
 class FlattenClone(Task):
