@@ -194,8 +194,11 @@ class DropFile(Task):
     default_provides = 'leftover'
 
     def execute(self, volume_name: str) -> str | None:
-        return staging.try_to_drop(self.tools.pool,
-                                   staging.stage_name(volume_name))
+        name = staging.stage_name(volume_name)
+        if self.tools.is_resumed:
+            # A child of the killed process may have been reading it.
+            staging.wait_until_let_go(self.tools.pool, name)
+        return staging.try_to_drop(self.tools.pool, name)
 
 
 def _opened(tools: Tools, source: Sequence[str] | None, volume_name: str

@@ -95,8 +95,11 @@ class DropFile(Task):
     default_provides = 'stage_leftover'
 
     def execute(self, image_id: str) -> str | None:
-        return staging.try_to_drop(self.tools.pool,
-                                   staging.stage_name(image_id))
+        name = staging.stage_name(image_id)
+        if self.tools.is_resumed:
+            # A child of the killed process may have been reading it.
+            staging.wait_until_let_go(self.tools.pool, name)
+        return staging.try_to_drop(self.tools.pool, name)
 
 
 def _name_extent(file: Image, image_id: str) -> None:

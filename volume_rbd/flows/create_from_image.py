@@ -133,7 +133,8 @@ class CloneImage(Task):
 
     def _drop(self, job: str, volume_name: str, source: Sequence[str],
               result: object = None) -> None:
-        is_clone = owning.is_clone_of(model.SnapSpec(*source))
+        is_clone = owning.is_clone_begun(model.SnapSpec(*source),
+                                         self.tools.cluster)
         owning.drop(self.tools.pool, volume_name,
                     owning.made_by(self.tools, job, is_clone, result))
 

@@ -144,7 +144,8 @@ class CloneSnapshot(making.Making):
         source = self._source(volume_name, source_volume, source_snapshot)
         with self.made(job, volume_name, f'rbd:{source}',
                        lambda: self.tools.pool.clone(source, volume_name),
-                       owning.is_clone_of(source), settings) as volume:
+                       owning.is_clone_begun(source, self.tools.cluster),
+                       settings) as volume:
             if is_size_fixed:
                 # The source may have grown since it was looked at.
                 making.check_not_smaller(size_bytes, source,
@@ -157,7 +158,8 @@ class CloneSnapshot(making.Making):
                ) -> None:
         source = self._source(volume_name, source_volume, source_snapshot)
         owning.drop(self.tools.pool, volume_name, owning.made_by(
-            self.tools, job, owning.is_clone_of(source), result))
+            self.tools, job,
+            owning.is_clone_begun(source, self.tools.cluster), result))
 
     def _source(self, volume_name: str, source_volume: str,
                 source_snapshot: str | None) -> model.SnapSpec:

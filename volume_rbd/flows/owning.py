@@ -15,7 +15,7 @@ from taskflow.types import failure
 
 from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
-from volume_rbd.ceph.interface import Image, Pool
+from volume_rbd.ceph.interface import Cluster, Image, Pool
 from volume_rbd.flows import staging, strategies
 from volume_rbd.flows.base import Tools
 
@@ -58,12 +58,33 @@ def is_clone_of(source: model.SnapSpec) -> Test:
     return fits
 
 
-def is_clone_begun(source: model.SnapSpec) -> Test:
+def is_clone_begun(source: model.SnapSpec, cluster: Cluster | None = None
+                   ) -> Test:
     """librbd makes a clone empty and names its parent afterwards: who was
-    killed in between left one that has none. For names nobody else gives."""
+    killed in between left one that has none, and no data.
+
+    :param cluster: where the source is: a clone is as large as that. None:
+        for names that nobody else gives.
+    """
     def fits(image: Image) -> bool:
-        return is_clone_of(source)(image) or is_blank()(image)
+        return is_clone_of(source)(image) or (
+            is_blank(_size_of(cluster, source) if cluster else None)(image)
+            and _has_no_data(image))
     return fits
+
+
+def _size_of(cluster: Cluster, source: model.SnapSpec) -> int:
+    try:
+        with cluster.pool(source.pool).open(
+                source.image, snapshot=source.snapshot,
+                read_only=True) as opened:
+            return opened.size_bytes
+    except (exception.ImageNotFound, exception.SnapshotNotFound):
+        return -1  # then nothing is as large
+
+
+def _has_no_data(image: Image) -> bool:
+    return not any(extent.exists for extent in image.extents())
 
 
 def is_blank(size_bytes: int | None = None) -> Test:

@@ -62,6 +62,23 @@ def test_what_bears_no_mark_has_to_fit(world: World) -> None:
     assert _drop(world, owning.is_blank(MIB))
 
 
+@pytest.mark.parametrize(('size_bytes', 'data', 'is_dropped'), [
+    (None, b'', True), (2 * MIB, b'', False), (None, b'theirs', False)])
+def test_a_clone_that_was_begun_is_as_large_as_its_source_and_empty(
+        world: World, size_bytes: int | None, data: bytes,
+        is_dropped: bool) -> None:
+    with world.volumes.open(VOLUME) as image:
+        image.create_snapshot('a')
+        size = image.size_bytes
+    world.volumes.create(NEW, size_bytes or size)
+    if data:
+        with world.volumes.open(NEW) as image:
+            image.write(data, 0)
+    source = model.SnapSpec('volumes', VOLUME, 'a')
+    assert _drop(world, owning.is_clone_begun(source, world.cluster)) is (
+        is_dropped)
+
+
 def test_without_a_job_nobody_knows_that_it_was_free(world: World) -> None:
     world.volumes.create(NEW, MIB)
     assert not _drop(world, owning.is_blank(MIB), has_job=False)
