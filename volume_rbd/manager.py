@@ -121,8 +121,9 @@ class VolumeManager:
         self.close()
 
 
-def default_files(environ: Mapping[str, str]) -> list[str]:
+def default_files(environ: Mapping[str, str],
+                  candidates: Sequence[str] = DEFAULT_FILES) -> list[str]:
     named = environ.get('VOLUME_RBD_CONFIG')
     if named:
         return [named]
-    return [path for path in DEFAULT_FILES if os.path.exists(path)][:1]
+    return [path for path in candidates if os.path.exists(path)][:1]

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cliff import columns, command, lister, show
 
-from volume_rbd import exception, key_manager, model
+from volume_rbd import compute, exception, key_manager, model
 from volume_rbd.cli import display, running
 from volume_rbd.driver import RBDDriver
 from volume_rbd.flows.base import Result
@@ -29,6 +29,10 @@ class Command(command.Command):
     @property
     def driver(self) -> RBDDriver:
         return self.app.get_driver()
+
+    @property
+    def agent(self) -> compute.ComputeAgent:
+        return self.app.get_agent()
 
     @property
     def keys(self) -> key_manager.KeyManager:
@@ -50,7 +54,7 @@ class Command(command.Command):
             shown.on_begun = self._recover_soon
             result = running.run(lambda: operation(shown), shown)
         if count := sum(driver.jobs.count_settling()
-                        for driver in self._opened()):
+                        for driver in self.app.opened()):
             sys.stderr.write(
                 f'{count} job(s) of a process that was killed are being '
                 'settled; to interrupt that leaves them to the next '
@@ -58,11 +62,8 @@ class Command(command.Command):
         return result
 
     def _recover_soon(self) -> None:
-        for driver in self._opened():
+        for driver in self.app.opened():
             driver.jobs.recover_soon()
-
-    def _opened(self) -> Sequence[RBDDriver]:
-        return self.app.manager.opened() if self.app.manager else ()
 
 
 class ShowOne(Command, show.ShowOne):

@@ -13,7 +13,7 @@ from typing import Any
 
 from cliff import app, commandmanager
 
-from volume_rbd import exception, manager
+from volume_rbd import compute, exception, manager
 from volume_rbd.cli import running
 from volume_rbd.driver import RBDDriver
 
@@ -63,7 +63,8 @@ exit codes:
 
 Credentials of the user come from OS_*; those of the service, the cluster and
 the backends from the configuration: --config-file, else $VOLUME_RBD_CONFIG,
-else /etc/volume-rbd/volume-rbd.conf, else /etc/cinder/cinder.conf.
+else /etc/volume-rbd/volume-rbd.conf, else /etc/cinder/cinder.conf (for
+disk, fetch and pool: /etc/nova/nova.conf).
 """
 
 _QUIET_LOGGERS = ('keystoneauth', 'taskflow', 'stevedore', 'urllib3',
@@ -96,6 +97,7 @@ class App(app.App):
             version=_version(), command_manager=_Commands('volume_rbd.cli'),
             deferred_help=True)
         self.manager: manager.VolumeManager | None = None
+        self.agent: compute.ComputeAgent | None = None
 
     def build_option_parser(self, description: str, version: str,
                             argparse_kwargs: Any = None) -> Any:
@@ -106,8 +108,8 @@ class App(app.App):
         # before the command and behind it.
         parser.add_argument(
             '--config-file', metavar='FILE', action='append', default=[],
-            help='a configuration file (a cinder.conf works as it is); may '
-                 'be given several times')
+            help='a configuration file (a cinder.conf or nova.conf works as '
+                 'it is); may be given several times')
         parser.add_argument(
             '--backend', metavar='NAME',
             help='the backend section to use (default: the first enabled '
@@ -139,8 +141,9 @@ class App(app.App):
         try:
             return int(super().run_subcommand(argv) or 0)
         finally:
-            if self.manager is not None:
-                self.manager.close()
+            for opened in (self.agent, self.manager):
+                if opened is not None:
+                    opened.close()
 
     def get_manager(self) -> manager.VolumeManager:
         if self.manager is None:
@@ -149,6 +152,16 @@ class App(app.App):
 
     def get_driver(self) -> RBDDriver:
         return self.get_manager().backend(self.options.backend)
+
+    def get_agent(self) -> compute.ComputeAgent:
+        if self.agent is None:
+            self.agent = compute.ComputeAgent(self.options.config_file)
+        return self.agent
+
+    def opened(self) -> list[RBDDriver]:
+        """The drivers that were asked for so far."""
+        return [driver for opened in (self.agent, self.manager)
+                if opened is not None for driver in opened.opened()]
 
 
 def _version() -> str:

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For compute agents: disks in RBD, images straight from RBD into a local
+cache, and libvirt's storage pools over both."""
+
+from volume_rbd.compute.agent import ComputeAgent
+from volume_rbd.compute.config import ComputeConfig, get_config
+
+__all__ = ['ComputeAgent', 'ComputeConfig', 'get_config']

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a compute agent holds on to: opened on demand, closed once.
+
+For the command line, and for an agent in Python::
+
+    from volume_rbd import compute
+
+    with compute.ComputeAgent(['/etc/nova/nova.conf']) as agent:
+        agent.disks.create(...)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from volume_rbd import manager
+from volume_rbd.compute import config
+from volume_rbd.driver import RBDDriver
+
+#: Looked for in this order where no file is named.
+DEFAULT_FILES = ('/etc/volume-rbd/volume-rbd.conf', '/etc/nova/nova.conf')
+
+
+class ComputeAgent:
+    """:param files: configuration files; empty: $VOLUME_RBD_CONFIG, else the
+        first of :data:`DEFAULT_FILES` that exists.
+    :param environ: where the user's credentials (OS_*) are looked for.
+    :raises ConfigurationError: a value is wrong.
+    """
+
+    def __init__(self, files: Sequence[str] = (), *,
+                 environ: Mapping[str, str] | None = None) -> None:
+        self.manager = manager.VolumeManager(
+            files or manager.default_files(
+                os.environ if environ is None else environ, DEFAULT_FILES),
+            environ=environ)
+        self.config = config.get_config(self.manager.conf)
+        self._driver: RBDDriver | None = None
+
+    @property
+    def driver(self) -> RBDDriver:
+        """The driver whose volumes are the disks in RBD."""
+        if self._driver is None:
+            self._driver = self.manager.open(self.config.disks)
+        return self._driver
+
+    def opened(self) -> list[RBDDriver]:
+        """The drivers that were asked for so far."""
+        return [self._driver] if self._driver else []
+
+    def close(self) -> None:
+        """Wait for background work; the connections stay for others."""
+        for driver in self.opened():
+            driver.close()
+        self.manager.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None,
+                 error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self.close()
