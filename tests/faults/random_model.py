@@ -29,6 +29,7 @@ _KILLED_ONE_IN = 3
 # Until it is known how many side effects a step has.
 _FEW_EFFECTS = 8
 _GUEST_WRITES = 3
+_TOLD_EVERY = 100
 _SETTINGS: Mapping[str, Mapping[str, object]] = {
     'clones': {}, 'copies': {'rbd_max_clone_depth': 0},
     'plain': {'enable_clone_optimization': 'false'}}
@@ -82,6 +83,9 @@ class KilledModel(Model):
                 ended = list(two.map(self._do, steps, points))
                 self._settle(steps, points, ended)
                 self._compare()
+                if len(self.log) % _TOLD_EVERY == 0:
+                    print(f'{len(self.log)} of {count} steps, {self.kills} '
+                          'of them killed', flush=True)
 
     def _choose(self) -> list[Step]:
         """Two that do not touch the same."""
