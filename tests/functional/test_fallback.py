@@ -537,18 +537,18 @@ def test_glance_is_killed_after_it_has_taken_the_registration(
     volume = house.volume(DATA)
     sandbox = house.sandbox
     driver = house.driver(**through(proxy, clone_registration_timeout=3))
-    # Glance opens the clone for that; it cannot while the OSD sleeps.
-    proxy.on('POST', '/locations$', times=1, before=lambda:
-             sandbox.signal_process('osd', signal.SIGSTOP))
 
     def kill() -> None:
         sandbox.signal_process('glance', signal.SIGKILL)
         sandbox.signal_process('osd', signal.SIGCONT)
 
+    # Glance opens the clone for that; it cannot while the OSD sleeps. Nor can
+    # anybody of ours write: the OSD must wake up before we hear the answer.
+    proxy.on('POST', '/locations$', times=1, after=kill, before=lambda:
+             sandbox.signal_process('osd', signal.SIGSTOP))
     try:
         with pytest.raises(exception.RegistrationPending) as caught:
-            house.upload(volume, driver=driver,
-                         report=Steps(WAITING, kill))
+            house.upload(volume, driver=driver)
     finally:
         sandbox.signal_process('osd', signal.SIGCONT)
         sandbox.start_process('glance')
