@@ -17,7 +17,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from volume_rbd import exception, model, plan, progress, signatures
-from volume_rbd.compute import clean_up, copy_image
+from volume_rbd.compute import clean_up, copy_image, migration
 from volume_rbd.compute.clean_up import CleanedUp
 from volume_rbd.compute.config import ComputeConfig
 from volume_rbd.driver import RBDDriver
@@ -265,6 +265,15 @@ class Disks:
         return clean_up.clean_up(
             self._driver, wanted, with_snapshots=with_snapshots,
             timeout_s=timeout_s, report=report or progress.Silent())
+
+    def migrate_xml(self, xml: str) -> str:
+        """The XML of a guest for the host that it moves to: its disks are
+        found by the monitors that are there now; see
+        :mod:`volume_rbd.compute.migration`.
+
+        :raises InvalidInput: it is no XML.
+        """
+        return migration.migrate_xml(xml, self._config, self._driver)
 
     # -- snapshots as images ---------------------------------------------
     def snapshot_to_image(self, name: str, request: ImageRequest | str, *,

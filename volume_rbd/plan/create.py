@@ -35,6 +35,7 @@ class LocationFacts:
     :param problem: why it cannot be read; None if it can.
     :param depth: how many ancestors the image has itself.
     :param size_bytes: of the snapshot.
+    :param detail: more of the problem, for people.
     """
 
     url: str
@@ -42,6 +43,7 @@ class LocationFacts:
     problem: Reason | None = None
     size_bytes: int = 0
     depth: int = 0
+    detail: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,7 +299,8 @@ def _location_detail(facts: CreateFacts, reason: Reason) -> str:
         return f'disk_format {facts.image.disk_format}'
     if reason is Reason.NOT_BARE:
         return f'container_format {facts.image.container_format}'
-    return ''
+    return next((place.detail for place in facts.locations
+                 if place.problem is reason), '')
 
 
 #: A snapshot that can be read can be copied, whatever forbids to clone it.
