@@ -22,6 +22,7 @@ from volume_rbd.compute.clean_up import CleanedUp
 from volume_rbd.compute.config import ComputeConfig
 from volume_rbd.driver import RBDDriver
 from volume_rbd.driver.images import ImageRequest
+from volume_rbd.driver.reclaim import Deletion
 from volume_rbd.driver.volumes import VolumeInfo
 from volume_rbd.flows.base import Result
 from volume_rbd.glance.interface import Glance
@@ -183,6 +184,11 @@ class Disks:
         with self._pool.open(name, read_only=True) as image:
             return image.size_bytes
 
+    def layout(self, name: str) -> model.Layout:
+        """How it lies in RADOS. :raises ImageNotFound:"""
+        with self._pool.open(name, read_only=True) as image:
+            return image.layout
+
     def check_size(self, name: str, size_bytes: int) -> None:
         """See that a guest may have it.
 
@@ -244,9 +250,9 @@ class Disks:
         """
         self.snapshots.revert(name, snapshot, report=report)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str) -> Deletion:
         """:raises ImageNotFound, ImageBusy, ImageHasSnapshots:"""
-        self._driver.volumes.delete(name)
+        return self._driver.volumes.delete(name)
 
     def clean_up(self, wanted: clean_up.Filter, *,
                  with_snapshots: bool = False,
