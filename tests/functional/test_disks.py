@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import uuid
 from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,6 +166,43 @@ def test_an_image_is_copied_to_where_it_can_be_cloned(agents: Agents) -> None:
     again = agent.disks.create(agents.name('disk.2'), image)
     assert again.strategy == 'clone'
     assert 'copied_to_store' not in again.values
+
+
+def test_two_agents_that_ask_at_once_wait_for_one_copy(agents: Agents
+                                                       ) -> None:
+    image = agents.house.member.make(DATA, 'file')
+    options: dict[str, Any] = {
+        'role': 'admin', 'images_rbd_glance_store_name': 'rbd',
+        'images_rbd_must_clone': True}
+    both = [agents.get(**options).disks for _ in range(2)]
+
+    with futures.ThreadPoolExecutor() as pool:
+        results = list(pool.map(
+            lambda number: both[number].create(
+                agents.name(f'disk.{number}'), image), range(2)))
+
+    assert [result.strategy for result in results] == ['clone', 'clone']
+    assert sorted(agents.house.member.get(image)['stores'].split(',')) == [
+        'file', 'rbd']
+
+
+def test_a_copy_that_glance_cannot_make_is_an_error(agents: Agents) -> None:
+    """The file behind the image is gone."""
+    house = agents.house
+    image = house.member.make(DATA, 'file')
+    path = Path(house.sandbox.folder) / 'glance' / 'file' / image
+    away = path.rename(house.folder / image)
+    agent = agents.get(role='admin', images_rbd_glance_store_name='rbd',
+                       images_rbd_must_clone=True,
+                       images_rbd_glance_copy_timeout=60)
+    try:
+        with pytest.raises(exception.ImageNotCopied, match=image):
+            agent.disks.create(agents.name(), image)
+        assert not agent.disks.exists(agents.name())
+    finally:
+        shutil.move(away, path)
+    result = agent.disks.create(agents.name(), image)
+    assert result.values['copied_to_store'] == 'rbd'
 
 
 def test_who_may_not_have_it_copied_is_told_so(agents: Agents) -> None:

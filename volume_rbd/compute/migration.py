@@ -157,7 +157,8 @@ class _Finder:
         elif name == 'source':
             self._source = None
         elif name == 'host' and self._source is not None:
+            # Of <host/> the end; of <host></host> where the second begins.
             end = self.parser.CurrentByteIndex
-            if self._data.startswith(b'</', end):
+            if self._data.startswith(b'</host', end):
                 end = self._data.index(b'>', end) + 1
             self._source.spans.append((self._host_at, end))

@@ -130,12 +130,27 @@ def test_that_it_is_there_by_now_is_no_error(compute: Compute) -> None:
     assert _ensure(compute, image_id)
 
 
-def test_a_copy_that_fails_is_an_error(compute: Compute) -> None:
+@pytest.mark.parametrize('polls', [0, 3])
+@pytest.mark.parametrize('how', ['told', 'untold'])
+def test_a_copy_that_fails_is_an_error(compute: Compute, how: str,
+                                       polls: int) -> None:
     image_id = compute.world.make_image(store_id='file')
-    compute.world.server.copies_fail = True
+    compute.world.server.copies_fail = how
+    compute.world.server.copy_polls = polls
 
-    with pytest.raises(exception.ImageNotCopied, match=image_id):
+    with pytest.raises(exception.ImageNotCopied, match='No room'):
         _ensure(compute, image_id)
+
+
+def test_after_a_copy_that_failed_there_may_be_another(compute: Compute
+                                                       ) -> None:
+    image_id = compute.world.make_image(store_id='file')
+    compute.world.server.copies_fail = 'untold'
+    with pytest.raises(exception.ImageNotCopied):
+        _ensure(compute, image_id)
+
+    compute.world.server.copies_fail = ''
+    assert _ensure(compute, image_id)
 
 
 def test_an_earlier_failure_does_not_count(compute: Compute) -> None:
@@ -164,9 +179,10 @@ def test_a_wait_can_be_cancelled(compute: Compute) -> None:
 
 def test_how_far_it_is_is_told(compute: Compute) -> None:
     image_id = compute.world.make_image(store_id='file')
-    compute.world.server.get_record(image_id).tasks.append(
-        {'id': '1', 'type': 'api_image_import', 'status': 'processing',
-         'message': 'Copied 1 MiB', 'url': '', 'request_id': ''})
+    compute.world.server.copy_polls = 10
+    compute.world.glance.copy_image(image_id, ['rbd'])
+    compute.world.server.get_record(image_id).tasks[-1]['message'] = (
+        'Copied 1 MiB')
     report = OnStep()
 
     assert _ensure(compute, image_id, report=report)
