@@ -39,10 +39,12 @@ _ABOUT_LOCATIONS = frozenset({
 _COPIED = re.compile(r'Copied (\d+) MiB')
 
 
-def would_help(decided: plan.Plan) -> bool:
-    """Whether it is only for where the image lies that it is not cloned."""
-    return (decided.strategy is not plan.Strategy.CLONE
-            and decided.reason in _ABOUT_LOCATIONS)
+def would_help(reason: str) -> bool:
+    """Whether it is only for where the image lies that it is not cloned.
+
+    :param reason: of the plan.
+    """
+    return reason in _ABOUT_LOCATIONS
 
 
 def ensure(glance: Glance, image_id: str, store_id: str, *, fsid: str,

@@ -121,9 +121,7 @@ class Disks:
             volume, image_id, glance, report or progress.Silent())
         result = self._driver.images.create(
             volume, image_id, report=report, glance=glance,
-            certificates=certificates,
-            settle=lambda decided: self._settle(decided, name, image_id,
-                                                copied.get('not_copied', '')))
+            certificates=certificates)
         return _with_values(result, copied)
 
     def _copy_where_it_helps(self, volume: model.VolumeSpec, image_id: str,
@@ -133,9 +131,8 @@ class Disks:
         store = self._config.copy_store
         if store is None:
             return {}
-        decided = self._driver.images.plan_create(volume, image_id,
-                                                  glance=glance)
-        if not copy_image.would_help(decided):
+        if not copy_image.would_help(self._why_no_clone(volume, image_id,
+                                                        glance)):
             return {}
         try:
             is_copied = copy_image.ensure(
@@ -145,28 +142,20 @@ class Disks:
         except exception.Cancelled:
             raise
         except exception.VolumeRBDError as error:
-            if self._config.must_clone:
+            if self._config.disks.must_clone:
                 raise
             LOG.warning('Image %s is not cloned: %s', image_id, error)
             return {'not_copied': error.message}
         return {'copied_to_store': store} if is_copied else {}
 
-    def _settle(self, decided: plan.Plan, name: str, image_id: str,
-                not_copied: str) -> plan.Plan:
-        """The plan as the agent's policy has it.
-
-        :raises NotCloneable: it is to be a clone or nothing.
-        """
-        if not self._config.must_clone:
-            return decided
-        if decided.strategy is not plan.Strategy.CLONE:
-            raise exception.NotCloneable(
-                f'Disk {name!r} cannot be a clone of image {image_id}: '
-                f'{decided.sentence} {not_copied}'.rstrip(),
-                reason=decided.reason.value,
-                remedy='Use a raw image in an RBD store of this cluster, or '
-                       'turn images_rbd_must_clone off.')
-        return dataclasses.replace(decided, choices=decided.choices[:1])
+    def _why_no_clone(self, volume: model.VolumeSpec, image_id: str,
+                      glance: Glance) -> str:
+        """The reason of the plan, which for a clone is that of the clone."""
+        try:
+            return self._driver.images.plan_create(
+                volume, image_id, glance=glance).reason.value
+        except exception.NotCloneable as error:
+            return error.reason
 
     def create_blank(self, name: str, size_bytes: int) -> None:
         """An empty disk.

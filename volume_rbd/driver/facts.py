@@ -66,7 +66,8 @@ def for_create(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
             url, image.id, cluster.fsid, stores.infos or (),
             config.image_pools), stores.problem)
         for url in glance.get_locations(image_id))
-    return dataclasses.replace(known, locations=places)
+    return dataclasses.replace(known, locations=places,
+                               must_clone=config.must_clone)
 
 
 def _look_at(cluster: Cluster, place: plan.LocationFacts,

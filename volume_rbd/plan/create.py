@@ -69,6 +69,7 @@ class CreateFacts:
     :param encryption_wanted: the volume is to be encrypted; *size_bytes* is
         what is to fit into it.
     :param most_base_bytes: what all bases together may use; None: no limit.
+    :param must_clone: no bytes may be moved.
     """
 
     image: model.GlanceImage
@@ -82,6 +83,7 @@ class CreateFacts:
     base: BaseFacts | None = None
     encryption_wanted: bool = False
     most_base_bytes: int | None = None
+    must_clone: bool = False
     built: frozenset[Strategy] = BUILT
 
 
@@ -180,7 +182,22 @@ def plan_create(facts: CreateFacts) -> Plan:
     :raises GlanceImageNotUsable, InvalidSize, QuotaExceeded: no way can
         help.
     :raises NotSupported: nothing we have could do it.
+    :raises NotCloneable: by policy there is no other way.
     """
+    decided = _plan_any(facts)
+    if not facts.must_clone:
+        return decided
+    if decided.strategy is not Strategy.CLONE:
+        raise exception.NotCloneable(
+            f'Image {facts.image.id} cannot be cloned, and must be: '
+            f'{decided.sentence}', reason=decided.reason.value,
+            remedy='Use a raw image in an RBD store of this cluster, or turn '
+                   'images_rbd_must_clone off.')
+    # Nor are bytes moved where the clone fails.
+    return dataclasses.replace(decided, choices=decided.choices[:1])
+
+
+def _plan_any(facts: CreateFacts) -> Plan:
     check_image_usable(facts.image)
     size = volume_size(facts)
     source = _find_source(facts.locations)

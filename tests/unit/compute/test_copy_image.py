@@ -51,7 +51,7 @@ def test_a_copy_does_not_help_what_is_not_raw(compute: Compute) -> None:
         decided = disks.plan_create(DISK, compute.world.make_image(
             disk_format='qcow2', store_id='file'))
     assert decided.reason is plan.Reason.NOT_RAW
-    assert not copy_image.would_help(decided)
+    assert not copy_image.would_help(decided.reason)
 
 
 def test_who_may_not_have_it_copied_gets_its_bytes_and_the_reason(
