@@ -31,6 +31,16 @@ def test_an_image_has_the_size_objects_and_features_asked_for(ceph):
         assert not image.is_clone_v2
 
 
+def test_who_may_write_to_a_pool_is_known(ceph):
+    nova = ceph.world.cluster('nova')
+
+    assert ceph.images.may_write()
+    assert nova.pool('vms').may_write()
+    assert not nova.pool('images').may_write()
+    with pytest.raises(exception.PoolNotFound):
+        nova.pool('nowhere').may_write()
+
+
 def test_a_second_image_of_the_same_name_is_refused(ceph):
     name = ceph.new()
 

@@ -73,6 +73,10 @@ class FakePool:
         with self._doing('check'):
             pass
 
+    def may_write(self) -> bool:
+        with self._doing('may_write'):
+            return 'w' in self._server.caps[self._cluster.user][self._name]
+
     def images(self) -> list[interface.ImageSummary]:
         with self._doing('images'):
             return [interface.ImageSummary(disk.name, disk.id)

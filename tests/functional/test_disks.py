@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.functional import agents as agents_
-from tests.functional import content
+from tests.functional import content, formats
 from tests.functional.agents import POOL, Agents
 from tests.functional.cluster import make_user, remove_user
 from tests.functional.content import GIB, MIB
@@ -102,6 +102,33 @@ def test_a_disk_is_not_smaller_than_its_image(agents: Agents) -> None:
     with agents.house.nothing_changes(), pytest.raises(
             exception.InvalidSize):
         agents.get().disks.create(agents.name(), image, GIB)
+
+
+@pytest.mark.parametrize('may_write', [False, True])
+def test_an_image_that_is_not_raw_is_converted(
+        agents: Agents, writer: str, tmp_path: Path, may_write: bool
+        ) -> None:
+    """Where it lies by who may write there, which is what qemu wants."""
+    data = formats.make(tmp_path, DATA, 'qcow2')
+    image = agents.house.member.make(data, disk_format='qcow2')
+    disks = agents.get(rbd_user=writer if may_write else 'nova').disks
+    decided = disks.plan_create(agents.name(), image)
+    assert (decided.source is not None) is may_write
+
+    result = disks.create(agents.name(), image)
+
+    assert (result.strategy, result.reason) == ('convert', 'not_raw')
+    assert agents.digest() == DIGEST
+
+
+def test_an_unsigned_image_is_refused_where_signatures_are_required(
+        agents: Agents) -> None:
+    image = agents.house.member.make(DATA)
+    agent = agents.get(
+        sections={'glance': {'verify_glance_signatures': True}})
+    with agents.house.nothing_changes(), pytest.raises(
+            exception.SignatureInvalid):
+        agent.disks.create(agents.name(), image)
 
 
 # -- an image that is a clone of a volume -------------------------------------
@@ -405,6 +432,44 @@ def test_a_snapshot_that_cannot_be_registered_leaves_nothing(
     with agents.house.nothing_changes(), pytest.raises(
             exception.StoreNotFound):
         disks.snapshot_to_image(name, ImageRequest('x', store_id='nowhere'))
+
+
+# -- other hosts, other processes ---------------------------------------------
+
+def test_another_host_has_the_same_disks(agents: Agents) -> None:
+    """So a guest whose host is gone starts elsewhere, as it was."""
+    first = agents.get()
+    first.disks.create(agents.name(), agents.house.member.make(DATA))
+    first.close()
+
+    other = agents.get()
+    assert other.disks.names(agents.instance) == [agents.name()]
+    other.disks.resize(agents.name(), 2 * GIB)
+    assert agents.digest() == DIGEST
+
+
+def test_the_commands_take_a_nova_conf(agents: Agents) -> None:
+    house, name = agents.house, agents.name()
+    image = house.member.make(DATA)
+    config = house.config(agents.sections())
+
+    def run(*words: str) -> Any:
+        return house.run_json('disk', *words, config=config)
+
+    made = run('create', name, '--image', image, '--size', '2')
+    assert (made['strategy'], made['size_gib']) == ('clone', 2)
+    assert run('show', name)['parent'] == f'images/{image}@snap'
+    assert run('resize', name, '3')['size_gib'] == 3
+    assert run('capacity')['pool'] == POOL
+    uploaded = run('snapshot', name, '--image-name', 'mine')
+    assert (uploaded['strategy'], uploaded['reason']) == (
+        'upload', 'clone_denied')
+    [row] = run('list', '--filter', agents.instance)
+    assert (row['name'], row['is_open']) == (name, False)
+    wanted = ('clean-up', '--filter', f'{agents.instance}_')
+    assert [row['state'] for row in run(*wanted)] == ['found']
+    assert [row['state'] for row in run(*wanted, '--yes')] == ['removed']
+    assert run('list', '--filter', agents.instance) == []
 
 
 # -- a guest that moves -------------------------------------------------------

@@ -339,6 +339,9 @@ class Pool(Protocol):
         """:raises PoolNotFound, CephPermissionDenied, ClusterUnavailable:
         if it cannot be used."""
 
+    def may_write(self) -> bool:
+        """Whether the user may write to it; nothing is written."""
+
     def images(self) -> list[ImageSummary]: ...
 
     def has_image(self, name: str) -> bool:

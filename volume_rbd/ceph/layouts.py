@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from volume_rbd import exception, model
-from volume_rbd.ceph import bindings
 from volume_rbd.ceph.session import Session
 
 if TYPE_CHECKING:
@@ -37,20 +35,17 @@ def _check_data_pool(cluster: RadosCluster, name: str) -> None:
     """librbd makes an rbd_image also where its data could not be written, and
     says of a pool that is not there only that something is missing."""
     try:
-        with cluster.use(name) as (session, ioctx), session.translating(
-                'write to the data pool', name), contextlib.suppress(
-                    bindings.rados().ObjectNotFound):
-            ioctx.remove_object('volume_rbd.may-this-be-written')
+        may_write = cluster.pool(name).may_write()
     except exception.PoolNotFound:
         raise exception.PoolNotFound(
             f'There is no data pool {name!r}.',
             remedy='Make it ("ceph osd pool create"; for one that is '
                    'erasure-coded also "allow_ec_overwrites true"), or '
                    'correct the option.') from None
-    except exception.CephPermissionDenied as error:
+    if not may_write:
         raise exception.CephPermissionDenied(
-            error.message, remedy=f'Give {cluster.user!r} the cap "profile '
-                                  f'rbd pool={name}".') from None
+            f'client.{cluster.user} may not write to the data pool {name!r}.',
+            remedy=f'Give it the cap "profile rbd pool={name}".')
 
 
 def of_image(session: Session, ioctx: Any, raw: Any) -> model.Layout:

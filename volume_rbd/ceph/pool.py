@@ -66,6 +66,16 @@ class RBDPool:
                 bindings.rados().ObjectNotFound):
             ioctx.stat('rbd_directory')
 
+    def may_write(self) -> bool:
+        # To remove what is not there takes the cap, and changes nothing.
+        try:
+            with self._doing('write to') as ioctx, contextlib.suppress(
+                    bindings.rados().ObjectNotFound):
+                ioctx.remove_object('volume_rbd.may-this-be-written')
+        except exception.CephPermissionDenied:
+            return False
+        return True
+
     def images(self) -> list[ImageSummary]:
         with self._doing('list the rbd_images of') as ioctx:
             return [ImageSummary(name=found['name'], id=found['id'])

@@ -36,6 +36,7 @@ class LocationFacts:
     :param depth: how many ancestors the image has itself.
     :param size_bytes: of the snapshot.
     :param detail: more of the problem, for people.
+    :param may_write: the cephx user may write to its pool.
     """
 
     url: str
@@ -44,6 +45,7 @@ class LocationFacts:
     size_bytes: int = 0
     depth: int = 0
     detail: str = ''
+    may_write: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,11 +229,16 @@ def _plan_any(facts: CreateFacts) -> Plan:
             else:
                 plan = dataclasses.replace(
                     plan, leaves_base=facts.base is None)
-        if source is not None and source.size_bytes % _SECTOR_BYTES:
-            # qemu's rbd driver ends with an assertion there (tried: 7.2).
+        if source is not None and not _is_readable_by_qemu(source):
             spec = None
         plan = dataclasses.replace(plan, source=spec)
     return settle(plan, reason, detail, wanted, facts.built)
+
+
+def _is_readable_by_qemu(source: LocationFacts) -> bool:
+    """qemu's rbd driver opens everything for writing, and ends with an
+    assertion behind the last whole sector (tried: 7.2)."""
+    return source.may_write and not source.size_bytes % _SECTOR_BYTES
 
 
 def _may_share_base(facts: CreateFacts) -> bool:

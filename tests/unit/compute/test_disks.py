@@ -267,22 +267,26 @@ def test_a_record_without_a_format_is_refused(compute: Compute) -> None:
             disks.snapshot_to_image(DISK, ImageRequest('x', image_id=record))
 
 
-def test_a_snapshot_that_fails_leaves_nothing(compute: Compute) -> None:
+@pytest.mark.parametrize('call', ['clone', 'flatten', 'protect_snapshot'])
+def test_a_snapshot_that_fails_leaves_nothing(compute: Compute, call: str
+                                              ) -> None:
+    """At flatten and at ``snap`` Nova leaves the clone."""
     with compute.disks() as disks:
         compute.make_disk(disks)
         before = compute.world.state()
-        compute.world.ceph.fail_next('flatten', exception.NoSpace('Full.'))
+        compute.world.ceph.fail_next(call, exception.NoSpace('Full.'))
         with pytest.raises(exception.NoSpace):
             disks.snapshot_to_image(DISK, 'my guest')
         assert compute.world.state() == before
 
 
-def test_a_snapshot_without_the_cap_goes_through_glance(compute: Compute
-                                                        ) -> None:
+def test_a_snapshot_without_the_cap_goes_through_glance(
+        compute: Compute, caplog: pytest.LogCaptureFixture) -> None:
     compute.world.ceph.caps['nova']['images'] = 'r'
     with compute.disks() as disks:
         compute.make_disk(disks)
         result = disks.snapshot_to_image(DISK, 'my guest')
     assert (result.strategy, result.reason) == ('upload', 'clone_denied')
+    assert 'Undoing' not in caplog.text
     image_id = str(result.values['image_id'])
     assert compute.world.download(image_id) == content()
