@@ -32,13 +32,14 @@ class Volume:
 
     :param path: of the file; ``ceph_pool/rbd_image`` for one in RBD.
     :param format: what libvirt takes its bytes for: qcow2, raw …
+    :param allocation_bytes: what it uses; None where nobody has counted.
     """
 
     name: str
     path: str
     format: str
     capacity_bytes: int
-    allocation_bytes: int = 0
+    allocation_bytes: int | None = None
     backing: Backing | None = None
 
 

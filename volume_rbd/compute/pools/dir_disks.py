@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from volume_rbd import exception, model
+from volume_rbd import exception, model, progress
 from volume_rbd.compute import xml
 from volume_rbd.compute.pools import files, names
 from volume_rbd.compute.pools.base_pool import BasePool, make_folder
@@ -42,12 +42,13 @@ class DirDisks:
 
     # -- making --------------------------------------------------------------
     def create(self, instance: str, name: str,
-               size_bytes: int | None = None, *, image: str | None = None
-               ) -> Disk:
+               size_bytes: int | None = None, *, image: str | None = None,
+               report: progress.Progress | None = None) -> Disk:
         volume = names.join(instance, name)
         self._check_free(volume)
         base = None if image is None else self._base.get(image)
         size = _choose_size(volume, size_bytes, base)
+        (report or progress.Silent()).step(f'making disk {volume}')
         with self._making(volume) as partial:
             if base is not None and self.format == 'raw':
                 self.pool.create_from(

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Protocol
 
+from volume_rbd import progress
 from volume_rbd.compute import xml
 from volume_rbd.compute.pools.storage_pool import PoolState, StoragePool
 
@@ -32,7 +33,8 @@ class Disk:
 
 class Disks(Protocol):
     """:raises StoragePoolInactive, StoragePoolNotFound, LibvirtUnavailable:
-        any of them, and then nothing has been touched."""
+        whatever changes something, and then nothing has been touched; for
+        disks in files whatever looks, too."""
 
     @property
     def pool(self) -> StoragePool: ...
@@ -41,8 +43,8 @@ class Disks(Protocol):
         """The pool is there, is started, and starts with libvirtd."""
 
     def create(self, instance: str, name: str,
-               size_bytes: int | None = None, *, image: str | None = None
-               ) -> Disk:
+               size_bytes: int | None = None, *, image: str | None = None,
+               report: progress.Progress | None = None) -> Disk:
         """:param size_bytes: None: that of the disk in the image.
         :param image: for disks in files the name of a file in the image
             cache; for those in RBD the id of a Glance image. None: blank.

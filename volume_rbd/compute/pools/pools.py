@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 from collections.abc import Callable
 
@@ -88,6 +89,15 @@ class Pools:
         for pool in (self.base.pool, self.disks.pool):
             pool.refresh()
         return [self.base.pool.state(), self.disks.pool.state()]
+
+    def count_users(self) -> dict[str, int]:
+        """How many disks in files share the data of each image of the cache,
+        by its path: what nobody is counted for can go."""
+        if self._config.images_type == 'rbd':
+            return {}
+        return dict(collections.Counter(
+            backing.path for disk in self.disks.list()
+            for backing in disk.chain))
 
     def close(self) -> None:
         self._connection.close()

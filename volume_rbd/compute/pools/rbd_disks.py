@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from volume_rbd import exception, model
+from volume_rbd import exception, model, progress
 from volume_rbd.ceph import native
 from volume_rbd.compute import xml
 from volume_rbd.compute.pools import names
@@ -58,17 +58,20 @@ class RBDDisks:
     # -- making --------------------------------------------------------------
     def create(self, instance: str, name: str,
                size_bytes: int | None = None, *, image: str | None = None,
+               report: progress.Progress | None = None,
                is_refreshed: bool = True) -> Disk:
         """:param is_refreshed: libvirt is told at once, which makes it open
             every rbd_image of the pool; else with the next refresh.
         """
         volume = model.VolumeSpec(names.join(instance, name), size_bytes)
         if is_refreshed:
-            self.pool.check()
+            # libvirt takes it for stopped when it has itself been restarted.
+            self.pool.start()
         if image is None:
+            (report or progress.Silent()).step(f'making disk {volume.name}')
             self._driver.volumes.create(volume)
         else:
-            self._driver.images.create(volume, image)
+            self._driver.images.create(volume, image, report=report)
         if is_refreshed:
             self._tell(volume.name)
         return self.get(instance, name)
@@ -81,7 +84,8 @@ class RBDDisks:
             with self._lock:
                 if self._refreshed_at < made_at:
                     begins_at = time.monotonic()
-                    self.pool.refresh()
+                    if not self.pool.start():
+                        self.pool.refresh()
                     self._refreshed_at = begins_at
         except exception.VolumeRBDError as error:
             LOG.warning('libvirt is not told of %s, which is of no matter '
@@ -95,9 +99,17 @@ class RBDDisks:
         if not self._driver.volumes.exists(volume):
             return None
         try:
-            return self._show(instance, name, self.pool.knows(volume))
+            return self._show(instance, name, self._is_known(volume))
         except exception.ImageNotFound:
             return None  # it went meanwhile
+
+    def _is_known(self, volume: str) -> bool:
+        try:
+            return self.pool.knows(volume)
+        except (exception.NotFound, exception.StoragePoolInactive,
+                exception.LibvirtUnavailable) as error:
+            LOG.info('libvirt does not know of %s: %s', volume, error)
+            return False
 
     def get(self, instance: str, name: str) -> Disk:
         found = self.find(instance, name)
@@ -109,7 +121,7 @@ class RBDDisks:
         return found
 
     def list(self) -> Iterator[Disk]:
-        known = set(self.pool.names())
+        known = set(self.pool.names() if self.pool.is_ready() else ())
         for volume in self._driver.volumes.names():
             parts = names.split(volume)
             if parts is not None:
@@ -145,7 +157,7 @@ class RBDDisks:
         volume = names.join(instance, name)
         self.get(instance, name)
         self._driver.volumes.delete(volume)
-        if is_refreshed and self.pool.knows(volume):
+        if is_refreshed and self._is_known(volume):
             self._tell(volume)
 
 

@@ -29,7 +29,7 @@ class PoolState:
 
 
 class StoragePool:
-    """:param is_source: two definitions mean the same data."""
+    """:param name: it need not be there yet."""
 
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
@@ -65,13 +65,30 @@ class StoragePool:
                 found = conn.storagePoolDefineXML(xml.build_pool(
                     dataclasses.replace(wanted, uuid=known.uuid)), 0)
                 done = 'changed'
-        with self._using('start') as conn:
-            if not found.isActive():
-                found.create(0)
-                done = done or 'started'
             if not found.autostart():
                 found.setAutostart(1)
+        if self.start():
+            done = done or 'started'
         return dataclasses.replace(self.state(), done=done)
+
+    def start(self) -> bool:
+        """libvirt looks at every volume then. Idempotent.
+
+        :returns: whether it was not started before.
+        :raises StoragePoolNotFound:
+        :raises SecretNotFound, AccessDenied, ClusterUnavailable: it does not
+            start.
+        """
+        with self._using('start') as conn:
+            pool = conn.storagePoolLookupByName(self.name)
+            if pool.isActive():
+                return False
+            try:
+                pool.create(0)
+            except bindings.libvirt().libvirtError:
+                if not pool.isActive():  # nor has another process started it
+                    raise
+            return True
 
     def _define(self, conn: Any, wanted: xml.Pool) -> Any:
         libvirt = bindings.libvirt()
