@@ -461,7 +461,8 @@ def test_the_life_of_a_disk_by_commands(hypervisor: Hypervisor) -> None:
                           '--image', image, config=path)
     assert made['volume'] == f'{guest}_disk'
     assert made['backing'] == [str(hypervisor.cache / image)]
-    assert house.run_json('pool', 'show', guest, 'disk', config=path) == made
+    assert house.run_json('pool', 'show', guest, 'disk', config=path) == {
+        **made, 'known': True}
     [row] = house.run_json('pool', 'list', config=path)
     assert (row['instance'], row['name'], row['backing'], row['known']) == (
         guest, 'disk', made['backing'], True)

@@ -258,11 +258,11 @@ def test_a_disk_is_a_clone_of_the_image(
     disk = disks.create(guest, 'disk', model.GIB, image=image)
 
     name = f'{guest}_disk'
-    assert disk.is_known
     assert disk.volume == xml.Volume(
         name, f'vms/{name}', 'raw', model.GIB,
         backing=xml.Backing(f'images/{image}@snap', 'raw'))
     assert house.cluster.parent('vms', name) == f'images/{image}'
+    disks.settle()
     with hypervisor.pool() as pool:
         told = xml.read_volume(pool.storageVolLookupByName(name).XMLDesc(0))
     assert (told.path, told.capacity_bytes) == (f'vms/{name}', model.GIB)
@@ -270,6 +270,7 @@ def test_a_disk_is_a_clone_of_the_image(
         assert opened.read(0, len(DATA)) == DATA
     disks.delete(guest, 'disk')
     assert disks.find(guest, 'disk') is None
+    disks.settle()
     with hypervisor.pool() as pool:
         assert pool.listVolumes() == []
 
@@ -300,12 +301,10 @@ def test_a_name_that_libvirt_does_not_know_is_taken_all_the_same(
     assert house.cluster.size('vms', named) == len(DATA)
     with house.cluster.open('vms', named) as opened:
         assert opened.read(0, len(DATA)) == DATA
-    found = disks.get(guest, 'disk')
-    assert not found.is_known
-    with hypervisor.pool() as pool:
-        assert pool.listVolumes() == []  # looking did not refresh
+    assert disks.get(guest, 'disk').volume.capacity_bytes == len(DATA)
+    assert disks.known() == set()  # to look did not refresh
     disks.pool.refresh()
-    assert disks.get(guest, 'disk').is_known
+    assert disks.known() == {named}
 
 
 def test_what_libvirt_still_knows_and_ceph_does_not_is_not_there(
@@ -316,24 +315,26 @@ def test_what_libvirt_still_knows_and_ceph_does_not_is_not_there(
     disks.pool.refresh()
     house.cluster.remove('vms', named)
 
+    assert disks.known() == {named}
     assert disks.find(guest, 'disk') is None
-    disks.create(guest, 'disk', model.GIB)
-    assert disks.get(guest, 'disk').is_known
+    disk = disks.create(guest, 'disk', model.GIB)
+    assert disk.volume.capacity_bytes == model.GIB
     disks.delete(guest, 'disk')
 
 
-def test_many_are_told_of_by_one_refresh(
+def test_libvirt_is_told_of_all(
         hypervisor: Hypervisor, disks: RBDDisks) -> None:
-    guests = [instance() for _ in range(3)]
+    guests = [instance() for _ in range(5)]
     for guest in guests:
-        disks.create(guest, 'disk', model.GIB, is_refreshed=False)
-    assert [disk.is_known for disk in disks.list()] == [False] * 3
+        disks.create(guest, 'disk', model.GIB)
 
-    disks.pool.refresh()
+    disks.settle()
 
-    assert [disk.is_known for disk in disks.list()] == [True] * 3
+    assert disks.known() == {f'{guest}_disk' for guest in guests}
     for guest in guests:
-        disks.delete(guest, 'disk', is_refreshed=False)
+        disks.delete(guest, 'disk')
+    disks.settle()
+    assert disks.known() == set()
 
 
 def test_a_guest_finds_its_disk_at_the_monitors(
@@ -393,49 +394,49 @@ def test_libvirtd_is_killed_before_it_is_told(
         ) -> None:
     """The disk is there and works; libvirt learns of it later."""
     guest = instance()
-    refresh = disks.pool.refresh
-
-    def too_late() -> None:
-        hypervisor.libvirtd.kill()
-        try:
-            refresh()
-        finally:
-            hypervisor.libvirtd.start()
-
-    monkeypatch.setattr(disks.pool, 'refresh', too_late)
+    monkeypatch.setattr(disks.pool, 'start', hypervisor.libvirtd.kill)
     disk = disks.create(guest, 'disk', model.GIB)
+    disks.settle()
     monkeypatch.undo()
 
     assert disk.volume.capacity_bytes == model.GIB
-    assert 'is not told of' in caplog.text
+    assert 'libvirt is not told' in caplog.text
     assert f'{guest}_disk' in house.cluster.names('vms')
-    disks.pool.start()
-    assert disks.get(guest, 'disk').is_known
-    disks.delete(guest, 'disk')
+    hypervisor.libvirtd.start()
+    disks.create(guest, 'disk.local', model.GIB)
+    disks.settle()
+    assert disks.known() == {f'{guest}_disk', f'{guest}_disk.local'}
+    for name in ('disk', 'disk.local'):
+        disks.delete(guest, name)
 
 
 def test_a_pool_that_is_stopped_is_in_nobodys_way(
         hypervisor: Hypervisor, disks: RBDDisks) -> None:
     """libvirt starts no pool of this type again where it has itself been
-    restarted; a disk that is made does."""
+    restarted; whoever makes a disk does."""
     guest = instance()
     disks.create(guest, 'disk', model.GIB)
+    disks.settle()
     hypervisor.libvirtd.kill()
     hypervisor.libvirtd.start()
     assert not disks.pool.state().is_active
 
-    assert not disks.get(guest, 'disk').is_known
-    assert disks.create(guest, 'disk.local', model.GIB).is_known
+    assert disks.get(guest, 'disk').volume.capacity_bytes == model.GIB
+    disks.create(guest, 'disk.local', model.GIB)
+    disks.settle()
 
-    assert disks.get(guest, 'disk').is_known
+    assert disks.pool.state().is_active
+    assert disks.known() == {f'{guest}_disk', f'{guest}_disk.local'}
     for name in ('disk', 'disk.local'):
         disks.delete(guest, name)
 
 
-def test_a_pool_that_is_not_there_is_said(hypervisor: Hypervisor) -> None:
+def test_what_was_never_made_is_said(hypervisor: Hypervisor) -> None:
+    pools = hypervisor.agent('rbd').pools
+    with pytest.raises(exception.SecretNotFound, match='pool ensure'):
+        pools.disks.create(instance(), 'disk', model.GIB)
     with pytest.raises(exception.StoragePoolNotFound, match='pool ensure'):
-        hypervisor.agent('rbd').pools.disks.create(instance(), 'disk',
-                                                   model.GIB)
+        pools.refresh()
     assert hypervisor.house.cluster.names('vms') == []
 
 
@@ -449,24 +450,22 @@ def test_libvirtd_is_away(house: House, hypervisor: Hypervisor,
 
 def test_a_look_up_waits_for_no_refresh(
         hypervisor: Hypervisor, disks: RBDDisks) -> None:
-    """Of one disk, whatever else is in the pool: libvirt's own log shows
-    what it opened."""
-    guests = [instance() for _ in range(5)]
-    for guest in guests:
-        disks.create(guest, 'disk', model.GIB, is_refreshed=False)
-    disks.pool.refresh()
-    time.sleep(0.1)
+    """libvirt is not asked at all: its own log shows it."""
+    guest = instance()
+    disks.create(guest, 'disk', model.GIB)
+    disks.settle()
     mark = len(hypervisor.libvirtd.log)
 
-    assert disks.get(guests[0], 'disk').is_known
+    assert disks.get(guest, 'disk').volume.capacity_bytes == model.GIB
     assert disks.find(instance(), 'disk') is None
 
+    time.sleep(0.2)
+    assert 'storage' not in hypervisor.libvirtd.log[mark:]
+    assert disks.known() == {f'{guest}_disk'}
     told = hypervisor.libvirtd.log[mark:]
-    assert 'virStorageVolLookupByName' in told
-    assert 'RefreshVolInfo' not in told
+    assert 'virStoragePoolListVolumes' in told
     assert 'virStoragePoolRefresh' not in told
-    for guest in guests:
-        disks.delete(guest, 'disk', is_refreshed=False)
+    disks.delete(guest, 'disk')
 
 
 # -- the command line ---------------------------------------------------------
@@ -480,9 +479,9 @@ def test_the_life_of_a_disk_by_commands(hypervisor: Hypervisor) -> None:
         ('nova-disks-pool', 'rbd', 'active')]
     made = house.run_json('pool', 'create-disk', guest, 'disk', '--size', '1',
                           config=path)
-    assert (made['path'], made['format'], made['known']) == (
-        f'vms/{guest}_disk', 'raw', True)
-    assert house.run_json('pool', 'show', guest, 'disk', config=path) == made
+    assert (made['path'], made['format']) == (f'vms/{guest}_disk', 'raw')
+    assert house.run_json('pool', 'show', guest, 'disk', config=path) == {
+        **made, 'known': True}
     [row] = house.run_json('pool', 'list', config=path)
     assert (row['instance'], row['name'], row['size_gib']) == (
         guest, 'disk', 1)

@@ -54,11 +54,13 @@ class List(base.Lister):
                 (volume.name, volume.format, volume.capacity_bytes,
                  users.get(volume.path, 0))
                 for volume in self.agent.pools.base.pool.volumes()]
+        disks = self.agent.pools.disks
+        known = disks.known()
         return ('instance', 'name', 'format', 'size_gib', 'backing',
                 'known'), [
             (disk.instance, disk.name, disk.volume.format,
              model.gib_for(disk.volume.capacity_bytes), _chain(disk),
-             disk.is_known) for disk in self.agent.pools.disks.list()]
+             disk.volume.name in known) for disk in disks.list()]
 
 
 class _OfDisk(base.Command):
@@ -77,8 +79,10 @@ class Show(_OfDisk, base.ShowOne):
     """Show a disk of a guest."""
 
     def fields(self, parsed_args: argparse.Namespace) -> Mapping[str, Any]:
-        return disk_fields(self.agent.pools.disks.get(
-            parsed_args.instance, parsed_args.name))
+        disks = self.agent.pools.disks
+        disk = disks.get(parsed_args.instance, parsed_args.name)
+        return {**disk_fields(disk),
+                'known': disk.volume.name in disks.known()}
 
 
 class CreateDisk(_OfDisk, base.ShowOne):
@@ -222,5 +226,4 @@ def disk_fields(disk: Disk) -> Mapping[str, Any]:
         'size_bytes': volume.capacity_bytes,
         'allocation_bytes': volume.allocation_bytes,
         'backing': _chain(disk),
-        'known': disk.is_known,
     }

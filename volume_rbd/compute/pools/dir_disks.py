@@ -155,6 +155,12 @@ class DirDisks:
                 f'storage_pool {self.pool.name!r}.')
         return found
 
+    def known(self) -> set[str]:
+        return set(self.pool.names())
+
+    def settle(self) -> None:
+        """It always knows: it does everything itself."""
+
     def list(self) -> Iterator[Disk]:
         for volume in self.pool.volumes():
             parts = names.split(volume.name)

@@ -19,22 +19,18 @@ from volume_rbd.compute.pools.storage_pool import PoolState, StoragePool
 
 @dataclasses.dataclass(frozen=True)
 class Disk:
-    """:param chain: what it shares data with, nearest first.
-    :param is_known: whether libvirt has it by name. A disk in RBD works for
-        guests all the same.
-    """
+    """:param chain: what it shares data with, nearest first."""
 
     instance: str
     name: str
     volume: xml.Volume
     chain: tuple[xml.Backing, ...] = ()
-    is_known: bool = True
 
 
 class Disks(Protocol):
-    """:raises StoragePoolInactive, StoragePoolNotFound, LibvirtUnavailable:
-        whatever changes something, and then nothing has been touched; for
-        disks in files whatever looks, too."""
+    """:raises LibvirtUnavailable, SecretNotFound: before anything is touched.
+    :raises StoragePoolInactive, StoragePoolNotFound: for disks in files;
+        those in RBD need no storage_pool."""
 
     @property
     def pool(self) -> StoragePool: ...
@@ -58,6 +54,10 @@ class Disks(Protocol):
     def get(self, instance: str, name: str) -> Disk:
         """:raises StorageVolumeNotFound, ImageNotFound:"""
 
+    def known(self) -> set[str]:
+        """The names of the volumes that libvirt knows of. A disk in RBD is
+        there for guests whether it does or not."""
+
     def list(self) -> Iterator[Disk]:
         """Looks at each of them."""
 
@@ -70,3 +70,6 @@ class Disks(Protocol):
     def xml(self, instance: str, name: str, device: str,
             bus: str = 'virtio') -> str:
         """The ``<disk>`` for the guest's domain."""
+
+    def settle(self) -> None:
+        """Returns when libvirt knows of all that was done before."""

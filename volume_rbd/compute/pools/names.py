@@ -20,9 +20,9 @@ def join(instance: str, name: str) -> str:
         into a storage_pool.
     """
     try:
-        canonical = str(uuid.UUID(instance))
+        canonical: str | None = str(uuid.UUID(instance))
     except ValueError:
-        canonical = ''
+        canonical = None
     if canonical != instance:
         raise exception.InvalidName(
             f'{instance!r} is not the uuid of a guest.',

@@ -100,4 +100,8 @@ class Pools:
             for backing in disk.chain))
 
     def close(self) -> None:
+        """Returns when libvirt knows of all that was done."""
+        for made in ('_rbd_disks', 'dir_disks'):
+            if made in self.__dict__:
+                self.__dict__[made].settle()
         self._connection.close()

@@ -2,27 +2,22 @@
 """Disks in RBD: made by this project, and libvirt looks at them.
 
 libvirt's own ways lose data there, or do something else than they say: see
-the decision record. So librbd says what is there, and libvirt is told by a
-refresh, after the fact. A guest needs neither: its XML names the monitors.
+the decision record. So librbd says what is there, and libvirt is told after
+the fact. No guest waits for that: its XML names the monitors, not the pool.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
 from collections.abc import Iterator
 
 from volume_rbd import exception, model, progress
-from volume_rbd.ceph import native
 from volume_rbd.compute import xml
 from volume_rbd.compute.pools import names
 from volume_rbd.compute.pools.disks import Disk
 from volume_rbd.compute.pools.secrets import Secrets
 from volume_rbd.compute.pools.storage_pool import PoolState, StoragePool
+from volume_rbd.compute.pools.teller import Teller
 from volume_rbd.driver import RBDDriver
-
-LOG = logging.getLogger(__name__)
 
 
 class RBDDisks:
@@ -35,81 +30,70 @@ class RBDDisks:
         self.pool = pool
         self._secrets = secrets
         self._driver = driver
-        self._lock: threading.Lock = native.lock()
-        self._refreshed_at = 0.0
+        self._teller = Teller(pool.name, self._refresh)
 
     def ensure(self) -> PoolState:
         """With the secret that the pool and the guests sign in with."""
         cluster = self._driver.cluster
-        user = self._driver.config.cluster.user
-        uuid = self._secret_uuid()
+        user, uuid = self._find_user(), None
         if user is not None:
-            key = cluster.key()
-            if key:
-                self._secrets.ensure(uuid, user, key)
+            uuid = self._secret_uuid()
+            self._secrets.ensure(uuid, user, cluster.key())
         return self.pool.ensure(xml.Pool(
             self.pool.name, 'rbd', source=self._driver.config.pool,
             hosts=tuple(_split(address) for address in cluster.monitors()),
-            user=user, secret_uuid=None if user is None else uuid))
+            user=user, secret_uuid=uuid))
+
+    def _find_user(self) -> str | None:
+        """None for a cluster that asks nobody who he is."""
+        user = self._driver.config.cluster.user
+        return user if user and self._driver.cluster.key() else None
 
     def _secret_uuid(self) -> str:
         return self._driver.config.secret_uuid or self._driver.cluster.fsid
 
-    # -- making --------------------------------------------------------------
+    # -- making ---------------------------------------------------------------
     def create(self, instance: str, name: str,
                size_bytes: int | None = None, *, image: str | None = None,
-               report: progress.Progress | None = None,
-               is_refreshed: bool = True) -> Disk:
-        """:param is_refreshed: libvirt is told at once, which makes it open
-            every rbd_image of the pool; else with the next refresh.
-        """
+               report: progress.Progress | None = None) -> Disk:
         volume = model.VolumeSpec(names.join(instance, name), size_bytes)
-        if is_refreshed:
-            # libvirt takes it for stopped when it has itself been restarted.
-            self.pool.start()
+        self._check_secret()
         if image is None:
             (report or progress.Silent()).step(f'making disk {volume.name}')
             self._driver.volumes.create(volume)
         else:
             self._driver.images.create(volume, image, report=report)
-        if is_refreshed:
-            self._tell(volume.name)
+        self._teller.tell()
         return self.get(instance, name)
 
-    def _tell(self, volume: str) -> None:
-        """The disk is there, whatever libvirt says now. Several that were
-        made meanwhile are told of by one refresh."""
-        made_at = time.monotonic()
-        try:
-            with self._lock:
-                if self._refreshed_at < made_at:
-                    begins_at = time.monotonic()
-                    if not self.pool.start():
-                        self.pool.refresh()
-                    self._refreshed_at = begins_at
-        except exception.VolumeRBDError as error:
-            LOG.warning('libvirt is not told of %s, which is of no matter '
-                        'to its guest: %s', volume, error)
+    def _check_secret(self) -> None:
+        """No guest starts without it. (The pool is not asked: it does not
+        answer while libvirt looks at its volumes.)"""
+        if self._find_user() is None:
+            return
+        uuid = self._secret_uuid()
+        if not self._secrets.has(uuid):
+            raise exception.SecretNotFound(f'libvirt has no secret {uuid}.')
+
+    def _refresh(self) -> None:
+        # libvirt takes it for stopped when it has itself been restarted, and
+        # looks at everything when it starts it.
+        if not self.pool.start():
+            self.pool.refresh()
+
+    def settle(self) -> None:
+        self._teller.settle()
 
     # -- looking -------------------------------------------------------------
     def find(self, instance: str, name: str) -> Disk | None:
-        """librbd and libvirt are asked for the one name; nothing is
-        refreshed."""
+        """By librbd alone: libvirt would have to be waited for."""
         volume = names.join(instance, name)
         if not self._driver.volumes.exists(volume):
             return None
         try:
-            return self._show(instance, name, self._is_known(volume))
+            return self._show(instance, name)
         except exception.ImageNotFound:
             return None  # it went meanwhile
-
-    def _is_known(self, volume: str) -> bool:
-        try:
-            return self.pool.knows(volume)
-        except (exception.NotFound, exception.StoragePoolInactive,
-                exception.LibvirtUnavailable) as error:
-            LOG.info('libvirt does not know of %s: %s', volume, error)
-            return False
 
     def get(self, instance: str, name: str) -> Disk:
         found = self.find(instance, name)
@@ -120,23 +104,23 @@ class RBDDisks:
                 remedy='Check the name with "volume-rbd pool list".')
         return found
 
+    def known(self) -> set[str]:
+        return set(self.pool.names() if self.pool.is_ready() else ())
+
     def list(self) -> Iterator[Disk]:
-        known = set(self.pool.names() if self.pool.is_ready() else ())
         for volume in self._driver.volumes.names():
             parts = names.split(volume)
-            if parts is not None:
-                try:
-                    yield self._show(*parts, volume in known)
-                except exception.ImageNotFound:
-                    continue
+            found = parts and self.find(*parts)
+            if found:
+                yield found
 
-    def _show(self, instance: str, name: str, is_known: bool) -> Disk:
+    def _show(self, instance: str, name: str) -> Disk:
         made = self._driver.volumes.show(names.join(instance, name))
-        chain = (xml.Backing(made.parent, 'raw'),) if made.parent else ()
+        backing = xml.Backing(made.parent, 'raw') if made.parent else None
         return Disk(instance, name, xml.Volume(
             name=made.name, path=f'{made.pool}/{made.name}', format='raw',
-            capacity_bytes=made.size_bytes,
-            backing=chain[0] if chain else None), chain, is_known)
+            capacity_bytes=made.size_bytes, backing=backing),
+            () if backing is None else (backing,))
 
     def xml(self, instance: str, name: str, device: str,
             bus: str = 'virtio') -> str:
@@ -151,14 +135,11 @@ class RBDDisks:
         self._driver.volumes.extend(names.join(instance, name), size_bytes)
         return self.get(instance, name)
 
-    def delete(self, instance: str, name: str, *, is_refreshed: bool = True
-               ) -> None:
-        """:param is_refreshed: as for :meth:`create`."""
-        volume = names.join(instance, name)
+    def delete(self, instance: str, name: str) -> None:
+        """(libvirt's own deletion would take whatever bears the name.)"""
         self.get(instance, name)
-        self._driver.volumes.delete(volume)
-        if is_refreshed and self._is_known(volume):
-            self._tell(volume)
+        self._driver.volumes.delete(names.join(instance, name))
+        self._teller.tell()
 
 
 def _split(address: str) -> xml.Host:
