@@ -25,6 +25,9 @@ auth_unix_rw = "none"
 log_outputs = "1:file:{folder}/log"
 log_filters = "1:storage 1:secret"
 """
+_DOMAIN = """<domain type='qemu'><name>guest</name><memory>65536</memory>
+<os><type arch='x86_64' machine='pc'>hvm</type></os>
+<devices>{disk}</devices></domain>"""
 _PATIENCE_S = 30.0
 
 
@@ -91,6 +94,20 @@ class Libvirtd:
         if process is not None:
             process.send_signal(number)
             process.wait(_PATIENCE_S)
+
+    def translate(self, disk: str) -> str:
+        """The arguments of qemu that it makes of a ``<disk>``, as it would
+        for a guest that it starts.
+
+        :raises libvirt.libvirtError: it does not take it.
+        """
+        connection = bindings.libvirt().open(
+            f'qemu:///system?socket={self._socket}')
+        try:
+            return str(connection.domainXMLToNative(
+                'qemu-argv', _DOMAIN.format(disk=disk), 0))
+        finally:
+            connection.close()
 
     @property
     def pid(self) -> int:

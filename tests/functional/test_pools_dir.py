@@ -349,9 +349,13 @@ def test_a_guest_finds_its_disk_in_the_pool(
         hypervisor: Hypervisor, agent: compute.ComputeAgent) -> None:
     guest = instance()
     agent.pools.disks.create(guest, 'disk', MIB)
-    assert agent.pools.disks.xml(guest, 'disk', 'vda') == (
-        xml.build_volume_disk('nova-disks-pool', f'{guest}_disk', 'qcow2',
-                              'vda'))
+    text = agent.pools.disks.xml(guest, 'disk', 'vda')
+
+    assert text == xml.build_volume_disk(
+        'nova-disks-pool', f'{guest}_disk', 'qcow2', 'vda')
+    told = hypervisor.libvirtd.translate(text)
+    assert f'"filename":"{hypervisor.store}/{guest}_disk"' in told
+    assert '"driver":"qcow2"' in told
 
 
 # -- faults -------------------------------------------------------------------

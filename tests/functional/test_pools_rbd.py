@@ -155,6 +155,17 @@ def test_libvirt_does_not_know_what_others_made(
     assert house.cluster.names('vms') == [named]
 
 
+def test_libvirt_starts_no_guest_from_a_volume_in_rbd(
+        house: House, hypervisor: Hypervisor, agent: compute.ComputeAgent,
+        named: str) -> None:
+    house.cluster.make('vms', named, DATA)
+    agent.pools.disks.pool.refresh()
+    with pytest.raises(bindings.libvirt().libvirtError,
+                       match="isn't yet supported"):
+        hypervisor.libvirtd.translate(xml.build_volume_disk(
+            'nova-disks-pool', named, 'raw', 'vda'))
+
+
 # -- the pool -----------------------------------------------------------------
 def test_the_pool_comes_with_its_secret(hypervisor: Hypervisor) -> None:
     pools = hypervisor.agent('rbd').pools
@@ -342,8 +353,9 @@ def test_a_guest_finds_its_disk_at_the_monitors(
     guest = instance()
     disks.create(guest, 'disk', model.GIB)
 
-    root = ET.fromstring(disks.xml(guest, 'disk', 'vdb'))
+    text = disks.xml(guest, 'disk', 'vdb')
 
+    root = ET.fromstring(text)
     source = root.find('source')
     assert source is not None
     assert root.get('type') == 'network'
@@ -355,6 +367,12 @@ def test_a_guest_finds_its_disk_at_the_monitors(
     assert auth.get('username') == 'nova'
     assert [child.attrib for child in auth] == [
         {'type': 'ceph', 'uuid': hypervisor.house.cluster.fsid}]
+    told = hypervisor.libvirtd.translate(text)
+    assert f'"pool":"vms","image":"{guest}_disk"' in told
+    for monitor in _v1(hypervisor):
+        host, port = monitor.split(':')
+        assert f'{{"host":"{host}","port":"{port}"}}' in told
+    assert '"user":"nova"' in told
     disks.delete(guest, 'disk')
 
 
