@@ -94,14 +94,16 @@ def running(path: Path) -> Iterator[None]:
 
 
 def test_the_guests_of_the_old_layout_are_found(
-        adoption: Adoption, agent: compute.ComputeAgent, guest: Guest
-        ) -> None:
+        adoption: Adoption, agent: compute.ComputeAgent, guest: Guest,
+        caplog: pytest.LogCaptureFixture) -> None:
     other = instance()
     agent.pools.disks.create(other, 'disk', MIB)
     (guest.folder.parent / 'locks').mkdir()
     (guest.folder / 'disk.config').symlink_to('/etc/passwd')
 
     assert adoption.instances() == [guest.uuid]
+    agent.pools.ensure()
+    assert '1 guest(s) have disks of the old layout' in caplog.text
     assert adoption.is_legacy(guest.uuid)
     assert not adoption.is_legacy(other)
     assert [(disk.name, disk.state) for disk in adoption.find(guest.uuid)

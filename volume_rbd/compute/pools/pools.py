@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import logging
 from collections.abc import Callable
 
 from volume_rbd import exception
@@ -18,6 +19,8 @@ from volume_rbd.compute.pools.rbd_disks import RBDDisks
 from volume_rbd.compute.pools.secrets import Secrets
 from volume_rbd.compute.pools.storage_pool import PoolState, StoragePool
 from volume_rbd.driver import RBDDriver
+
+LOG = logging.getLogger(__name__)
 
 
 class Pools:
@@ -77,9 +80,19 @@ class Pools:
         """Both pools are there and started, with their folders and the
         secret. Idempotent.
 
+        Says which guests have disks that are not in the pool.
+
         :raises StoragePoolConflict: a pool of that name is something else.
         """
-        return [self.base.ensure(), self.disks.ensure()]
+        states = [self.base.ensure(), self.disks.ensure()]
+        if self._config.images_type != 'rbd':
+            left = self.adoption.instances()
+            if left:
+                LOG.warning(
+                    '%d guest(s) have disks of the old layout, outside of '
+                    'the storage_pool: see "volume-rbd pool adopt".',
+                    len(left))
+        return states
 
     def refresh(self) -> list[PoolState]:
         """libvirt looks at every volume again.

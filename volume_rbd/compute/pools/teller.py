@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """libvirt is told that a storage_pool has changed, while nobody waits.
 
-It can only be told of everything: a refresh opens each rbd_image, 11 seconds
+It can only be told of everything: a refresh opens each rbd_image, seconds
 for a thousand, and until it is done libvirt answers no question about the
 pool. So one refresh tells of all that was made before it, and for most of the
 time there is none.
