@@ -108,9 +108,12 @@ def read_pool(text: str) -> Pool:
 
 # -- volumes ------------------------------------------------------------------
 def build_volume(name: str, disk_format: str, capacity_bytes: int, *,
+                 owner: tuple[int, int] | None = None,
                  backing: Backing | None = None) -> str:
     """For virStorageVolCreateXML: space is taken when it is written to.
 
+    :param owner: uid and gid of the file, which nobody else may read; None:
+        whatever libvirtd is.
     :param backing: the format of it must be given: to guess it from its
         bytes is to believe whoever wrote them.
     """
@@ -118,7 +121,13 @@ def build_volume(name: str, disk_format: str, capacity_bytes: int, *,
     _add(root, 'name', name)
     _add(root, 'capacity', str(capacity_bytes), unit='bytes')
     _add(root, 'allocation', '0', unit='bytes')
-    _add(_add(root, 'target'), 'format', type=disk_format)
+    target = _add(root, 'target')
+    _add(target, 'format', type=disk_format)
+    if owner is not None:
+        permissions = _add(target, 'permissions')
+        _add(permissions, 'mode', '0600')
+        _add(permissions, 'owner', str(owner[0]))
+        _add(permissions, 'group', str(owner[1]))
     if backing is not None:
         if backing.format is None:
             raise ValueError(f'{backing.path} needs a format')

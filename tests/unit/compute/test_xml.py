@@ -62,6 +62,14 @@ def test_a_volume_is_read_as_it_was_written(backing: xml.Backing | None
         'a_disk', '', 'qcow2', 1 << 30, 0, backing)
 
 
+def test_a_file_has_an_owner_and_no_other_reader() -> None:
+    text = xml.build_volume('a_disk', 'raw', 1 << 30, owner=(64055, 107))
+    check(text, 'storagevol.rng')
+    found = etree.fromstring(text).find('target/permissions')
+    assert [(each.tag, each.text) for each in found] == [
+        ('mode', '0600'), ('owner', '64055'), ('group', '107')]
+
+
 def test_the_format_of_a_backing_file_is_never_guessed() -> None:
     with pytest.raises(ValueError, match='needs a format'):
         xml.build_volume('a', 'qcow2', 1, backing=xml.Backing('/a'))

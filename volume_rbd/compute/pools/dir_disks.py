@@ -9,6 +9,7 @@ libvirt did not know of is not replaced.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from volume_rbd.compute.pools.base_pool import BasePool, make_folder
 from volume_rbd.compute.pools.disks import Disk
 from volume_rbd.compute.pools.storage_pool import PoolState, StoragePool
 
+# What libvirt takes a file for that it hands out as it is.
+_PLAIN = ('raw', 'iso')
 # Longer ones are a mistake, or a circle.
 _MAX_CHAIN = 16
 
@@ -52,15 +55,15 @@ class DirDisks:
         with self._making(volume) as partial:
             if base is not None and self.format == 'raw':
                 self.pool.create_from(
-                    xml.build_volume(partial, 'raw', size), partial,
+                    self._describe(partial, 'raw', size), partial,
                     self._base.pool, base.name)
                 # From another format it has the size of the image.
                 self.pool.grow(partial, size)
             else:
                 backing = None if base is None else xml.Backing(
                     base.path, base.format)
-                self.pool.create(xml.build_volume(
-                    partial, self.format, size, backing=backing), partial)
+                self.pool.create(self._describe(
+                    partial, self.format, size, backing), partial)
         return self.get(instance, name)
 
     def extract(self, instance: str, name: str, target: str, *,
@@ -75,21 +78,30 @@ class DirDisks:
             made as; a guest can write that, to read files of the host.
         """
         source = self.get(instance, name)
-        self.check_safe(source)
+        self._check_safe(source)
         volume = names.join(instance, target)
         self._check_free(volume)
         with self._making(volume) as partial:
             self.pool.create_from(
-                xml.build_volume(partial, disk_format,
-                                 source.volume.capacity_bytes),
+                self._describe(partial, disk_format,
+                               source.volume.capacity_bytes),
                 partial, self.pool, source.volume.name)
         return self.get(instance, target)
 
-    def check_safe(self, disk: Disk) -> None:
+    @staticmethod
+    def _describe(name: str, disk_format: str, size_bytes: int,
+                  backing: xml.Backing | None = None) -> str:
+        """A file of whoever runs this, and not of libvirtd: only its owner
+        may link it. For a guest that runs libvirt changes that."""
+        return xml.build_volume(name, disk_format, size_bytes,
+                                owner=(os.geteuid(), os.getegid()),
+                                backing=backing)
+
+    def _check_safe(self, disk: Disk) -> None:
         """:raises ImageUnsafe: libvirt takes it for something that it was
             not made as.
         """
-        is_other = disk.volume.format not in ('raw', self.format)
+        is_other = disk.volume.format not in (*_PLAIN, self.format)
         cache = self._base.folder.resolve()
         outside = [backing.path for backing in disk.chain
                    if Path(backing.path).resolve().parent != cache]
@@ -117,9 +129,13 @@ class DirDisks:
             raise
         try:
             files.move(self.folder / partial, self.folder / volume)
-        except exception.StorageVolumeExists:
+        except exception.VolumeRBDError:
             self._discard(partial)
             raise
+        except FileNotFoundError:
+            raise exception.StorageVolumeBusy(
+                f'Disk {volume!r} is being made by somebody else, too.'
+            ) from None
         self.pool.refresh()
 
     def _discard(self, partial: str) -> None:
@@ -185,9 +201,12 @@ class DirDisks:
     def xml(self, instance: str, name: str, device: str,
             bus: str = 'virtio') -> str:
         disk = self.get(instance, name)
-        self.check_safe(disk)
+        disk_format = 'raw'  # so nothing that is in it is interpreted
+        if self.format == 'qcow2' and disk.volume.format == 'qcow2':
+            self._check_safe(disk)
+            disk_format = 'qcow2'
         return xml.build_volume_disk(self.pool.name, disk.volume.name,
-                                     disk.volume.format, device, bus)
+                                     disk_format, device, bus)
 
     # -- changing ------------------------------------------------------------
     def resize(self, instance: str, name: str, size_bytes: int) -> Disk:

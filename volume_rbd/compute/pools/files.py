@@ -16,6 +16,8 @@ def link(source: Path, target: Path) -> None:
     :raises StorageVolumeExists: *target* is another file.
     :raises NotSupported: they are on different file systems, or on one
         without hard links.
+    :raises AccessDenied: it is somebody else's file.
+    :raises FileNotFoundError: *source* is gone.
     """
     try:
         os.link(source, target, follow_symlinks=False)
@@ -26,9 +28,14 @@ def link(source: Path, target: Path) -> None:
             f'{target} is there already, and is not {source}.',
             remedy='Find out whose it is; neither has been touched.'
         ) from None
+    except PermissionError as error:
+        raise exception.AccessDenied(
+            f'{source} cannot be linked to {target}: {error.strerror}.',
+            remedy='Run it as root: the file is not yours, and the kernel '
+                   'lets only owners link (fs.protected_hardlinks).'
+        ) from error
     except OSError as error:
-        if error.errno in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP,
-                           errno.EMLINK):
+        if error.errno in (errno.EXDEV, errno.EOPNOTSUPP, errno.EMLINK):
             raise exception.NotSupported(
                 f'{source} cannot be linked to {target}: {error.strerror}.',
                 remedy='Keep both folders on one file system that has hard '
@@ -42,7 +49,8 @@ def move(source: Path, target: Path) -> None:
     """Never on the way: whenever this ends, there is a whole file under one
     of the names, or under both. Idempotent, also after a kill.
 
-    :raises StorageVolumeExists, NotSupported: as :func:`link`.
+    :raises StorageVolumeExists, NotSupported, AccessDenied: and what else
+        :func:`link` does.
     """
     link(source, target)
     source.unlink()

@@ -8,6 +8,7 @@ the fact. No guest waits for that: its XML names the monitors, not the pool.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from volume_rbd import exception, model, progress
@@ -34,14 +35,13 @@ class RBDDisks:
 
     def ensure(self) -> PoolState:
         """With the secret that the pool and the guests sign in with."""
-        cluster = self._driver.cluster
         user, uuid = self._find_user(), None
         if user is not None:
             uuid = self._secret_uuid()
-            self._secrets.ensure(uuid, user, cluster.key())
+            self._secrets.ensure(uuid, user, self._driver.cluster.key())
         return self.pool.ensure(xml.Pool(
             self.pool.name, 'rbd', source=self._driver.config.pool,
-            hosts=tuple(_split(address) for address in cluster.monitors()),
+            hosts=tuple(self._driver.connections.monitors()),
             user=user, secret_uuid=uuid))
 
     def _find_user(self) -> str | None:
@@ -110,9 +110,9 @@ class RBDDisks:
     def list(self) -> Iterator[Disk]:
         for volume in self._driver.volumes.names():
             parts = names.split(volume)
-            found = parts and self.find(*parts)
-            if found:
-                yield found
+            if parts is not None:
+                with contextlib.suppress(exception.ImageNotFound):
+                    yield self._show(*parts)  # unless it went meanwhile
 
     def _show(self, instance: str, name: str) -> Disk:
         made = self._driver.volumes.show(names.join(instance, name))
@@ -140,8 +140,3 @@ class RBDDisks:
         self.get(instance, name)
         self._driver.volumes.delete(names.join(instance, name))
         self._teller.tell()
-
-
-def _split(address: str) -> xml.Host:
-    host, _, port = address.rpartition(':')
-    return host.strip('[]'), port
