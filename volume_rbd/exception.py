@@ -18,6 +18,9 @@
      │   ├─ RecordNotFound                  of a job, in RADOS
      │   ├─ JobNotFound
      │   ├─ KeyNotFound                     in the key manager
+     │   ├─ StoragePoolNotFound             libvirt's, not Ceph's
+     │   ├─ StorageVolumeNotFound           in a storage_pool
+     │   ├─ SecretNotFound                  libvirt's, or it has no value
      │   └─ BackendNotFound
      ├─ Conflict                        4   the state of things forbids it
      │   ├─ ImageExists
@@ -32,6 +35,10 @@
      │   ├─ RecordChanged                   by another process meanwhile
      │   ├─ JobConflict                     another job is at work with it
      │   ├─ JobLost                         another process has taken it over
+     │   ├─ StoragePoolConflict             one of that name is something else
+     │   ├─ StoragePoolInactive             defined, and not started
+     │   ├─ StorageVolumeExists
+     │   ├─ StorageVolumeBusy               a guest or another process has it
      │   └─ StoreReadOnly
      ├─ AccessDenied                    5
      │   ├─ CephPermissionDenied
@@ -42,6 +49,7 @@
      │   ├─ ClusterUnavailable
      │   ├─ GlanceUnavailable
      │   ├─ BackendProcessLost              a backend's process died
+     │   ├─ LibvirtUnavailable
      │   ├─ ApiNotImplemented               this server does not offer the call
      │   └─ OperationTimeout
      ├─ LimitExceeded                   7
@@ -173,6 +181,25 @@ class KeyNotFound(NotFound):
                       '"openstack secret list".')
 
 
+class StoragePoolNotFound(NotFound):
+    """libvirt knows no storage_pool of that name."""
+
+    default_remedy = 'Run "volume-rbd pool ensure".'
+
+
+class StorageVolumeNotFound(NotFound):
+    """The storage_pool has no volume of that name."""
+
+    default_remedy = 'Check the name with "volume-rbd pool list".'
+
+
+class SecretNotFound(NotFound):
+    """libvirt has no such secret, or the secret has no value."""
+
+    default_remedy = ('Run "volume-rbd pool ensure", which hands libvirt the '
+                      'key of the disks\' user.')
+
+
 class BackendNotFound(NotFound):
     """The configuration has no such backend section."""
 
@@ -253,6 +280,32 @@ class JobLost(Conflict):
                       'show".')
 
 
+class StoragePoolConflict(Conflict):
+    """A storage_pool of that name exists, and is another one."""
+
+    default_remedy = ('Name another one in [libvirt] base_storage_pool or '
+                      'disks_storage_pool, or remove this one with "virsh '
+                      'pool-undefine"; its data stays.')
+
+
+class StoragePoolInactive(Conflict):
+    """The storage_pool is defined and not started."""
+
+    default_remedy = 'Run "volume-rbd pool ensure".'
+
+
+class StorageVolumeExists(Conflict):
+    """The storage_pool has something of that name already."""
+
+    default_remedy = 'Choose another name.'
+
+
+class StorageVolumeBusy(Conflict):
+    """A guest or another process has the volume in use."""
+
+    default_remedy = 'Shut the guest down, or wait, and try again.'
+
+
 class StoreReadOnly(Conflict):
     """The store that was chosen takes no new images."""
 
@@ -315,6 +368,12 @@ class ApiNotImplemented(Unavailable):
 
 class OperationTimeout(Unavailable):
     """An answer did not come in time."""
+
+
+class LibvirtUnavailable(Unavailable):
+    """libvirtd cannot be reached, or the connection was lost."""
+
+    default_remedy = 'Check that libvirtd runs, and [libvirt] connection_uri.'
 
 
 class BackendProcessLost(Unavailable):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connections: shared, refused, timed out, lost and found again."""
 
+import base64
 import contextlib
 import threading
 import time
@@ -143,6 +144,14 @@ def test_only_who_has_the_key_signs_so(ceph):
     assert ceph.cluster.private().sign('text') == signed
     assert ceph.cluster.sign('texts') != signed
     assert ceph.world.cluster('nova').sign('text') != signed
+
+
+def test_each_user_has_a_key_that_libvirt_takes(ceph):
+    key = ceph.cluster.key()
+
+    assert base64.b64decode(key, validate=True)
+    assert ceph.cluster.private().key() == key
+    assert ceph.world.cluster('nova').key() != key
 
 
 def test_a_closed_private_connection_stays_closed(ceph):

@@ -13,6 +13,7 @@ contract tests hold it to what the real one does.
 
 from __future__ import annotations
 
+import base64
 import threading
 
 from tests.fakes.ceph_disk import Disk, Link, Snap
@@ -151,6 +152,9 @@ class FakeCluster:
 
     def sign(self, text: str) -> str:
         return f'{self._user}: {hash(text)}'
+
+    def key(self) -> bytes:
+        return base64.b64encode(f'the key of {self._user}'.encode())
 
     def private(self) -> FakeCluster:
         return FakeCluster(self.server, self._user, private=True,

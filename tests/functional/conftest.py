@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,10 @@ with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     from tests.functional.house import House
 from tests import watchdog
+from tests.functional import libvirtd as libvirt_daemon
 from tests.functional.desk import Desk
+from tests.functional.hypervisor import Hypervisor
+from tests.functional.libvirtd import Libvirtd
 from tests.functional.proxy import Proxy
 from volume_rbd import exception
 from volume_rbd.sandbox import Options, Sandbox
@@ -54,6 +59,25 @@ def desk(house: House) -> Iterator[Desk]:
 def proxy(house: House) -> Iterator[Proxy]:
     """A Glance that can be slow, broken or away."""
     with Proxy(house.sandbox.env()['GLANCE']) as made:
+        yield made
+
+
+@pytest.fixture
+def libvirtd() -> Iterator[Libvirtd]:
+    """One without pools; its folder is not the test's, whose path is too
+    long for a socket."""
+    with tempfile.TemporaryDirectory(prefix='libvirtd-') as folder, \
+            libvirt_daemon.running(Path(folder)) as made:
+        yield made
+
+
+@pytest.fixture
+def hypervisor(whole_house: House, libvirtd: Libvirtd, tmp_path: Path
+               ) -> Iterator[Hypervisor]:
+    """A compute node: its libvirtd, its folders and its agents. Whoever has
+    disks in RBD asks for *house* first."""
+    with contextlib.closing(Hypervisor(whole_house, libvirtd, tmp_path)
+                            ) as made:
         yield made
 
 

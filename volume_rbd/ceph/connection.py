@@ -122,11 +122,14 @@ class RadosCluster:
             session.handle.wait_for_latest_osdmap()
 
     def sign(self, text: str) -> str:
+        return hmac.new(self.key(), text.encode(), 'sha256').hexdigest()
+
+    def key(self) -> bytes:
         with self.session() as session:
             if self._key is None:
                 self._key = keyring.find_key(
                     session.handle.conf_get, f'client.{self.user}')
-        return hmac.new(self._key, text.encode(), 'sha256').hexdigest()
+        return self._key
 
     def pool(self, name: str) -> RBDPool:
         return RBDPool(self, name)

@@ -594,6 +594,13 @@ class Cluster(Protocol):
     def sign(self, text: str) -> str:
         """What only those can say of *text* who have our user's key, too."""
 
+    def key(self) -> bytes:
+        """The user's cephx key in base64, for the hypervisor's secret store
+        and nothing else: whoever holds it never shows it. Empty where the
+        cluster asks nobody who he is.
+
+        :raises ConfigurationError: it is not where librados would look."""
+
     def pool(self, name: str) -> Pool: ...
 
     def records(self, pool: str, namespace: str) -> Records:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The key that librados uses, for signing. It is never logged or handed on.
+"""The key that librados uses: for signing, and for the hypervisor's secret
+store. It is never logged.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locks between operating system threads, whatever was monkey-patched.
+"""Threads of the operating system and their locks, whatever was patched.
 
 cinder-volume patches ``threading`` with eventlet. A green lock shared by
 native threads (tpool) never wakes the other side, so what is shared here is
@@ -15,8 +15,11 @@ from typing import Any
 
 
 def lock() -> threading.Lock:
+    made: threading.Lock = threads().Lock()
+    return made
+
+
+def threads() -> Any:
+    """The module threading as it was before it was patched."""
     patcher: Any = sys.modules.get('eventlet.patcher')
-    if patcher is None:
-        return threading.Lock()
-    original: threading.Lock = patcher.original('threading').Lock()
-    return original
+    return threading if patcher is None else patcher.original('threading')

@@ -19,6 +19,7 @@ from typing import Self
 from volume_rbd import manager
 from volume_rbd.compute import config
 from volume_rbd.compute.disks import Disks
+from volume_rbd.compute.pools import Pools
 from volume_rbd.driver import RBDDriver
 
 #: Looked for in this order where no file is named.
@@ -41,6 +42,7 @@ class ComputeAgent:
         self.config = config.get_config(self.manager.conf)
         self._driver: RBDDriver | None = None
         self._disks: Disks | None = None
+        self._pools: Pools | None = None
 
     @property
     def driver(self) -> RBDDriver:
@@ -56,12 +58,21 @@ class ComputeAgent:
             self._disks = Disks(self.config, self.driver, self.manager.glance)
         return self._disks
 
+    @property
+    def pools(self) -> Pools:
+        """libvirt's storage pools; nothing is connected to yet."""
+        if self._pools is None:
+            self._pools = Pools(self.config, lambda: self.driver)
+        return self._pools
+
     def opened(self) -> list[RBDDriver]:
         """The drivers that were asked for so far."""
         return [self._driver] if self._driver else []
 
     def close(self) -> None:
         """Wait for background work; the connections stay for others."""
+        if self._pools is not None:
+            self._pools.close()
         for driver in self.opened():
             driver.close()
         self.manager.close()

@@ -45,6 +45,8 @@ class ComputeConfig:
     :param disks: the ceph_pool of the disks as a backend; also where
         images_type is not rbd, and then with nothing in it.
     :param store_folder: of the storage_pool of type dir.
+    :param instances_folder: of the disks of before there was one: each in
+        its guest's folder.
     :param copy_store: the Glance store that images are copied into to be
         cloned; None: they are not.
     :param snapshot_format: None: that of the disk.
@@ -54,6 +56,7 @@ class ComputeConfig:
     disks: opts.BackendConfig
     fetch: FetchConfig
     store_folder: Path
+    instances_folder: Path
     copy_store: str | None = None
     copy_poll_s: float = 15
     copy_timeout_s: float = 600
@@ -111,6 +114,7 @@ def _freeze(conf: cfg.ConfigOpts) -> ComputeConfig:
         disks=disks,
         fetch=_freeze_fetch(conf, disks.cluster, instances),
         store_folder=Path(store) if store else instances / 'disks',
+        instances_folder=instances,
         copy_store=group.images_rbd_glance_store_name or None,
         copy_poll_s=group.images_rbd_glance_copy_poll_interval,
         copy_timeout_s=group.images_rbd_glance_copy_timeout,
