@@ -82,7 +82,9 @@ def by_domain_xml(xml: str) -> BlockDevice:
     return {'driver': 'rbd', 'pool': pool, 'image': name,
             'user': auth.attrib['username'],
             'auth-client-required': ['cephx'], 'key-secret': 'key',
-            'server': [dict(host.attrib) for host in source.findall('host')]}
+            'server': [{'host': host.attrib['name'],
+                        'port': host.attrib['port']}
+                       for host in source.findall('host')]}
 
 
 # -- qemu --------------------------------------------------------------------

@@ -8,7 +8,6 @@ finds them, without a network too.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -124,20 +123,12 @@ def _ensure(package: str) -> Path:
             unpacked = Path(folder, 'unpacked')
             _run('dpkg-deb', '-x', str(_download(package, folder)),
                  str(unpacked))
-            # Another run was quicker.
-            with contextlib.suppress(FileExistsError):
-                _move(unpacked, target)
+            try:  # in one step
+                unpacked.rename(target)
+            except OSError:
+                if not target.exists():  # by a run that was quicker
+                    raise
     return target
-
-
-def _move(source: Path, target: Path) -> None:
-    """In one step; a folder that has something in it is not replaced."""
-    try:
-        os.rename(source, target)
-    except OSError as error:
-        if target.exists():
-            raise FileExistsError(str(target)) from error
-        raise
 
 
 def _download(package: str, folder: str) -> Path:
@@ -150,14 +141,15 @@ def _download(package: str, folder: str) -> Path:
         (lists / 'partial').mkdir(parents=True, exist_ok=True)
         own = ('-o', f'Dir::State::Lists={lists}')
         try:
-            _run('apt-get', *own, 'update')
+            _run('apt-get', *own, '-o', 'APT::Update::Error-Mode=any',
+                 'update')
             _fetch(package, folder, *own)
-        except subprocess.CalledProcessError as error:
+        except subprocess.SubprocessError as error:
             pytest.fail(
-                f'A guest needs what is in the Debian package {package}, and '
-                f'apt cannot fetch it:\n{error.stderr}\nWhat it needs is in '
-                f'"apt-get download {package}", unpacked with "dpkg-deb -x" '
-                f'into {CACHE / package}.')
+                f'A guest needs what Debian has in {package}, and apt cannot '
+                f'fetch it: {error}\n{getattr(error, "stderr", "")}\n'
+                'Let the machine reach a mirror, or unpack the package with '
+                f'"dpkg-deb -x" into {CACHE / package}.')
     return next(Path(folder).glob('*.deb'))
 
 
@@ -172,4 +164,4 @@ def _fetch(package: str, folder: str, *options: str) -> None:
 def _run(*words: str, cwd: str | None = None) -> str:
     return subprocess.run(
         words, check=True, cwd=cwd, capture_output=True, text=True,
-        timeout=_APT_TIMEOUT_S).stdout
+        env={**os.environ, 'LC_ALL': 'C'}, timeout=_APT_TIMEOUT_S).stdout

@@ -33,19 +33,29 @@ def agent(house: House) -> Iterator[compute.ComputeAgent]:
     config = house.config({'libvirt': {
         'images_type': 'rbd', 'images_rbd_pool': 'vms', 'rbd_user': 'nova',
         'images_rbd_ceph_conf': house.cluster.conf}})
+    before = house.cluster.names('vms')
     try:
         with compute.ComputeAgent(
                 [config], environ=house.sandbox.env('member')) as made:
             yield made
+            for name in house.cluster.names('vms'):
+                if name not in before:
+                    made.driver.volumes.delete(name)
     finally:
         house.sandbox.set_caps()
 
 
+@pytest.fixture
+def raw(linux: Linux, tmp_path: Path) -> Path:
+    """The file of a disk that boots, with one word in it."""
+    path = tmp_path / 'raw'
+    guest.make_disk(path, linux, 'image')
+    return path
+
+
 def test_a_guest_from_an_image_and_back(
-        house: House, agent: compute.ComputeAgent, linux: Linux,
-        tmp_path: Path) -> None:
-    raw = tmp_path / 'raw'
-    guest.make_disk(raw, linux, 'image')
+        house: House, agent: compute.ComputeAgent, linux: Linux, raw: Path
+        ) -> None:
     image = house.member.make(raw.read_bytes())
     before = house.cluster.digest('images', image, 'snap')
 
@@ -85,8 +95,6 @@ def test_a_guest_from_an_image_and_back(
 
     assert read_words(house, raw, 'vms', second) == [
         'image', 'first', 'second']
-    agent.driver.volumes.delete(second)
-    house.member.delete(snapshot)
 
 
 def read_words(house: House, path: Path, pool: str, name: str,
