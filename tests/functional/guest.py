@@ -53,7 +53,7 @@ def make_disk(path: Path, linux: Linux, word: str) -> None:
         write_program(root / 'sbin' / 'init', _INIT)
         (root / 'words').write_text(f'{word}\n')
         subprocess.run(
-            ['mkfs.ext4', '-q', '-d', folder, str(path),
+            ['/usr/sbin/mkfs.ext4', '-q', '-d', folder, str(path),
              f'{DISK_BYTES // 1024}k'],
             check=True, capture_output=True, text=True)
 
@@ -61,7 +61,7 @@ def make_disk(path: Path, linux: Linux, word: str) -> None:
 def read_words(path: Path) -> list[str]:
     """Those in the file of a disk, without a guest."""
     return subprocess.run(
-        ['debugfs', '-R', 'cat /words', str(path)], check=True,
+        ['/usr/sbin/debugfs', '-R', 'cat /words', str(path)], check=True,
         capture_output=True, text=True).stdout.splitlines()
 
 

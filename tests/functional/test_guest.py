@@ -30,13 +30,10 @@ def agent(house: House) -> Iterator[compute.ComputeAgent]:
     house.cluster.ceph('auth', 'caps', 'client.nova', *caps.to_arguments({
         **caps.get_nova_caps(['volumes']),
         'osd': 'profile rbd pool=vms, profile rbd pool=images'}))
-    config = house.config({'libvirt': {
-        'images_type': 'rbd', 'images_rbd_pool': 'vms', 'rbd_user': 'nova',
-        'images_rbd_ceph_conf': house.cluster.conf}})
     before = house.cluster.names('vms')
     try:
         with compute.ComputeAgent(
-                [config], environ=house.sandbox.env('member')) as made:
+                [house.config()], environ=house.sandbox.env('member')) as made:
             yield made
             for name in house.cluster.names('vms'):
                 if name not in before:

@@ -192,6 +192,15 @@ def test_the_two_backends_differ_in_the_optimisation_only(layout):
     assert ceph['rbd_user'] == 'cinder'
 
 
+def test_a_compute_agent_has_its_disks_in_a_pool_of_their_own(layout):
+    parsed = _parse(config.render(layout, _make_state()))
+    assert [parsed['libvirt'][name] for name in (
+        'images_type', 'images_rbd_pool', 'rbd_user', 'images_rbd_ceph_conf')
+        ] == ['rbd', 'vms', 'nova', str(layout.ceph_conf)]
+    assert parsed.defaults()['instances_path'] == str(
+        layout.folder / 'instances')
+
+
 def test_the_service_sends_its_token(layout):
     state = _make_state()
     section = _parse(config.render(layout, state))['service_user']
