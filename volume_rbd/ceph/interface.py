@@ -58,6 +58,8 @@ DATA_POOL = 128
 CLONE_FEATURES = (LAYERING | EXCLUSIVE_LOCK | OBJECT_MAP | FAST_DIFF
                   | DEEP_FLATTEN)
 
+CLUSTERS_LAYOUT = model.Layout()
+
 
 @dataclasses.dataclass(frozen=True)
 class SnapshotInfo:
@@ -190,6 +192,10 @@ class Image(Protocol):
 
     @property
     def object_size_bytes(self) -> int: ...
+
+    @property
+    def layout(self) -> model.Layout:
+        """The object size, and what of the rest it has."""
 
     @property
     def features(self) -> int:
@@ -352,16 +358,24 @@ class Pool(Protocol):
 
     def create(self, name: str, size_bytes: int, *,
                features: int | None = None,
-               object_size_bytes: int | None = None) -> None:
-        """An empty rbd_image; *features* None takes the cluster's default."""
+               layout: model.Layout = CLUSTERS_LAYOUT) -> None:
+        """An empty rbd_image; *features* None takes the cluster's default.
+
+        :raises InvalidSize: the layout is none.
+        :raises PoolNotFound, CephPermissionDenied: also of the data pool.
+        """
 
     def clone(self, parent: model.SnapSpec, name: str, *,
-              features: int = CLONE_FEATURES) -> None:
+              features: int = CLONE_FEATURES,
+              layout: model.Layout = CLUSTERS_LAYOUT) -> None:
         """Clone *parent* (of any pool) into this pool.
 
         Clone v2, so that the parent snapshot may be removed; where the
         cluster refuses it the parent snapshot is protected and cloned in
         format 1.
+
+        :param layout: one without an object size leaves objects and stripes
+            as the parent has them; its data pool is never taken over.
         """
 
     def remove(self, name: str,

@@ -14,12 +14,14 @@ from volume_rbd.ceph import (
     errors,
     group,
     header,
+    layouts,
     mon,
     trash,
 )
 from volume_rbd.ceph.image import RBDImage
 from volume_rbd.ceph.interface import (
     CLONE_FEATURES,
+    CLUSTERS_LAYOUT,
     ImageSummary,
     PoolUsage,
     TrashEntry,
@@ -141,18 +143,22 @@ class RBDPool:
     # -- make and remove ---------------------------------------------------
     def create(self, name: str, size_bytes: int, *,
                features: int | None = None,
-               object_size_bytes: int | None = None) -> None:
+               layout: model.Layout = CLUSTERS_LAYOUT) -> None:
         if size_bytes < 0:
             raise exception.InvalidSize(
                 f'{self._spec(name)} cannot have {size_bytes} bytes.')
+        options = layouts.get_options(self._cluster, layout)
         with self._doing('create', name) as ioctx:
             bindings.rbd().RBD().create(
-                ioctx, name, size_bytes, order=_order(object_size_bytes),
-                old_format=False, features=features)
+                ioctx, name, size_bytes, old_format=False, features=features,
+                **options)
 
     def clone(self, parent: model.SnapSpec, name: str, *,
-              features: int = CLONE_FEATURES) -> None:
-        clone.clone(self._cluster, parent, self._spec(name), features)
+              features: int = CLONE_FEATURES,
+              layout: model.Layout = CLUSTERS_LAYOUT) -> None:
+        clone.clone(self._cluster, parent, self._spec(name), {
+            'features': features,
+            **layouts.get_options(self._cluster, layout)})
 
     def remove(self, name: str,
                on_progress: Callable[[int, int], None] | None = None
@@ -220,13 +226,3 @@ def _closing(session: Session, raw: Any, spec: model.ImageSpec
         raise
     with session.translating('close', spec):
         raw.close()
-
-
-def _order(object_size_bytes: int | None) -> int | None:
-    if object_size_bytes is None:
-        return None
-    if object_size_bytes <= 0 or object_size_bytes & (object_size_bytes - 1):
-        raise exception.InvalidSize(
-            f'An object size of {object_size_bytes} bytes is not possible.',
-            remedy='Use a power of two.')
-    return object_size_bytes.bit_length() - 1

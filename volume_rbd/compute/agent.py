@@ -18,6 +18,7 @@ from typing import Self
 
 from volume_rbd import manager
 from volume_rbd.compute import config
+from volume_rbd.compute.disks import Disks
 from volume_rbd.driver import RBDDriver
 
 #: Looked for in this order where no file is named.
@@ -39,6 +40,7 @@ class ComputeAgent:
             environ=environ)
         self.config = config.get_config(self.manager.conf)
         self._driver: RBDDriver | None = None
+        self._disks: Disks | None = None
 
     @property
     def driver(self) -> RBDDriver:
@@ -46,6 +48,13 @@ class ComputeAgent:
         if self._driver is None:
             self._driver = self.manager.open(self.config.disks)
         return self._driver
+
+    @property
+    def disks(self) -> Disks:
+        """The disks in RBD."""
+        if self._disks is None:
+            self._disks = Disks(self.config, self.driver, self.manager.glance)
+        return self._disks
 
     def opened(self) -> list[RBDDriver]:
         """The drivers that were asked for so far."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from volume_rbd import exception, opts
+from volume_rbd import exception, model, opts
 from volume_rbd.compute import options
 
 #: What a backend of disks is called in messages and records.
@@ -127,10 +127,28 @@ def _freeze_disks(conf: cfg.ConfigOpts) -> opts.BackendConfig:
     defaults = opts.get_signature_defaults(conf)
     if conf[opts.GLANCE_GROUP].verify_glance_signatures:
         defaults['verify_signatures'] = 'required'
-    return opts.freeze_backend(
+    disks = opts.freeze_backend(
         _Libvirt(conf), BACKEND_NAME,
         vmdk_allowed_types=conf.vmdk_allowed_types,
         flow_connection=conf.flow_connection, **defaults)
+    return dataclasses.replace(disks, layout=_freeze_layout(
+        conf[options.LIBVIRT_GROUP], disks.layout))
+
+
+def _freeze_layout(group: Any, layout: model.Layout) -> model.Layout:
+    """:param layout: of who asks for neither stripes nor a data pool."""
+    layout = dataclasses.replace(
+        layout,
+        stripe_unit_bytes=group.images_rbd_stripe_unit * 1024 or None,
+        stripe_count=group.images_rbd_stripe_count or None,
+        data_pool=group.images_rbd_data_pool or None)
+    try:
+        layout.check()
+    except exception.InvalidSize as error:
+        raise exception.ConfigurationError(
+            '[libvirt] images_rbd_stripe_unit and images_rbd_stripe_count: '
+            f'{error.message}', remedy=error.remedy) from None
+    return layout
 
 
 def _freeze_fetch(conf: cfg.ConfigOpts, disks: opts.ClusterConfig,
