@@ -13,8 +13,8 @@ from tests.functional import guest
 from tests.functional.content import GIB
 from tests.functional.house import House
 from tests.functional.linux import Linux
-from volume_rbd import compute, model
-from volume_rbd.driver.images import ImageRequest
+from volume_rbd import compute
+from volume_rbd.compute import disks, xml
 from volume_rbd.sandbox import caps
 
 
@@ -30,16 +30,16 @@ def agent(house: House) -> Iterator[compute.ComputeAgent]:
     house.cluster.ceph('auth', 'caps', 'client.nova', *caps.to_arguments({
         **caps.get_nova_caps(['volumes']),
         'osd': 'profile rbd pool=vms, profile rbd pool=images'}))
-    before = house.cluster.names('vms')
-    try:
-        with compute.ComputeAgent(
-                [house.config()], environ=house.sandbox.env('member')) as made:
+    with compute.ComputeAgent(
+            [house.config()], environ=house.sandbox.env('member')) as made:
+        made.driver.cluster.close()  # caps are those of a new connection
+        before = made.disks.names()
+        try:
             yield made
-            for name in house.cluster.names('vms'):
-                if name not in before:
-                    made.driver.volumes.delete(name)
-    finally:
-        house.sandbox.set_caps()
+        finally:
+            made.disks.clean_up(lambda name: name not in before)
+            made.driver.cluster.close()
+            house.sandbox.set_caps()
 
 
 @pytest.fixture
@@ -53,45 +53,60 @@ def raw(linux: Linux, tmp_path: Path) -> Path:
 def test_a_guest_from_an_image_and_back(
         house: House, agent: compute.ComputeAgent, linux: Linux, raw: Path
         ) -> None:
+    conf = house.cluster.conf
     image = house.member.make(raw.read_bytes())
     before = house.cluster.digest('images', image, 'snap')
 
     # A disk that is a clone of the image, and a guest that writes to it.
-    first = f'{uuid.uuid4()}_disk'
-    result = agent.driver.images.create(
-        model.VolumeSpec(first, GIB), image)
-    assert result.strategy == 'clone'
+    first = disks.get_name(str(uuid.uuid4()), 'disk')
+    assert agent.disks.create(first, image, GIB).strategy == 'clone'
     assert house.cluster.parent('vms', first) == f'images/{image}'
 
-    assert guest.boot(linux, guest.by_ceph_conf(
-        house.cluster.conf, 'nova', 'vms', first), 'first') == ['image']
+    assert guest.boot(linux, guest.by_ceph_conf(conf, 'nova', 'vms', first),
+                      'first') == ['image']
 
     assert read_words(house, raw, 'vms', first) == ['image', 'first']
     assert read_words(house, raw, 'images', image, 'snap') == ['image']
     assert house.cluster.digest('images', image, 'snap') == before
 
-    # An image of that disk, which does not need the disk any more.
-    result = agent.driver.images.upload(
-        model.VolumeSpec(first), ImageRequest(name='from a guest'))
-    snapshot = result.values['image_id']
-    assert result.strategy == 'clone'
+    # An image of that disk, which needs neither the disk nor its image.
+    made = agent.disks.snapshot_to_image(first, 'from a guest')
+    snapshot = made.values['image_id']
+    assert made.strategy == 'clone'
+    assert house.member.get(snapshot)['disk_format'] == 'raw'
     assert house.cluster.parent('images', snapshot) is None
-    agent.driver.volumes.delete(first)
+    agent.disks.delete(first)
     house.member.delete(image)
 
     # A second guest, which goes on where the first one was.
-    second = f'{uuid.uuid4()}_disk'
-    result = agent.driver.images.create(
-        model.VolumeSpec(second, GIB), snapshot)
-    assert result.strategy == 'clone'
+    second = disks.get_name(str(uuid.uuid4()), 'disk')
+    assert agent.disks.create(second, snapshot, GIB).strategy == 'clone'
     assert house.cluster.parent('vms', second) == f'images/{snapshot}'
 
-    assert guest.boot(linux, guest.by_ceph_conf(
-        house.cluster.conf, 'nova', 'vms', second), 'second'
-        ) == ['image', 'first']
+    assert guest.boot(linux, guest.by_ceph_conf(conf, 'nova', 'vms', second),
+                      'second') == ['image', 'first']
 
     assert read_words(house, raw, 'vms', second) == [
         'image', 'first', 'second']
+
+
+def test_a_guest_finds_its_disk_by_what_libvirt_is_told(
+        house: House, agent: compute.ComputeAgent, linux: Linux, raw: Path
+        ) -> None:
+    image = house.member.make(raw.read_bytes())
+    disk = disks.get_name(str(uuid.uuid4()), 'disk')
+    agent.disks.create(disk, image, GIB)
+    found = agent.driver.connections.get(disk)
+    domain_xml = xml.build_network_disk(
+        found.name, zip(found.hosts, found.ports, strict=True), 'vda',
+        user=found.auth_username, secret_uuid=found.secret_uuid)
+
+    assert guest.boot(
+        linux, guest.by_domain_xml(domain_xml), 'first',
+        keyring=Path(house.cluster.conf).with_name('ceph.client.nova.keyring')
+        ) == ['image']
+
+    assert read_words(house, raw, 'vms', disk) == ['image', 'first']
 
 
 def read_words(house: House, path: Path, pool: str, name: str,
