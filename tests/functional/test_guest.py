@@ -15,7 +15,6 @@ from tests.functional.house import House
 from tests.functional.linux import Linux
 from volume_rbd import compute
 from volume_rbd.compute import disks, xml
-from volume_rbd.sandbox import caps
 
 
 @pytest.fixture(scope='session')
@@ -27,19 +26,17 @@ def linux() -> Linux:
 def agent(house: House) -> Iterator[compute.ComputeAgent]:
     """A compute node's, whose user makes images of disks directly: then it
     may write where images are."""
-    house.cluster.ceph('auth', 'caps', 'client.nova', *caps.to_arguments({
-        **caps.get_nova_caps(['volumes']),
-        'osd': 'profile rbd pool=vms, profile rbd pool=images'}))
-    with compute.ComputeAgent(
-            [house.config()], environ=house.sandbox.env('member')) as made:
-        made.driver.cluster.close()  # caps are those of a new connection
-        before = made.disks.names()
-        try:
+    house.sandbox.set_caps(nova_writes_images=True)
+    try:
+        with compute.ComputeAgent(
+                [house.config()], environ=house.sandbox.env('member')) as made:
+            made.driver.cluster.close()  # caps are those of a new connection
+            before = made.disks.names()
             yield made
-        finally:
             made.disks.clean_up(lambda name: name not in before)
             made.driver.cluster.close()
-            house.sandbox.set_caps()
+    finally:
+        house.sandbox.set_caps(nova_writes_images=False)
 
 
 @pytest.fixture

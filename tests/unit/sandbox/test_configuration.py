@@ -60,6 +60,13 @@ def test_a_switch_takes_the_read_on_volumes_away():
     assert 'profile rbd-read-only pool=images' in narrow['client.nova']['osd']
 
 
+def test_a_switch_lets_nova_write_images():
+    wide = caps.get_client_caps(Options(nova_writes_images=True))
+    assert wide['client.nova']['osd'] == (
+        'profile rbd pool=vms, profile rbd pool=images, '
+        'profile rbd-read-only pool=volumes')
+
+
 def test_cinder_writes_in_every_pool():
     wide = caps.get_client_caps(Options())['client.cinder']
     for pool in caps.POOLS:
