@@ -428,6 +428,7 @@ class BackendConfig:
 
     :param background_hours: from and to, in minutes of the day; None: all
         day.
+    :param must_clone: what is made of an image is a clone, or is not made.
     """
 
     name: str
@@ -440,6 +441,7 @@ class BackendConfig:
     reserved_percentage: int = 0
     max_over_subscription_ratio: str = '20.0'
     flatten_volume_from_snapshot: bool = False
+    must_clone: bool = False
     max_clone_depth: int = 5
     layout: model.Layout = model.DEFAULT_LAYOUT
     concurrent_flattens: int = 3

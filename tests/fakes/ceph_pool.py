@@ -88,6 +88,21 @@ class FakePool:
         return any(disk.name == name
                    for disk in self._disks(trashed=False))
 
+    def find_denied_pool(self, name: str) -> str | None:
+        with self._lock:
+            self._cluster.begin('find_denied_pool')
+            pool = self._name
+            try:
+                self._cluster.check_caps(pool, 'r')
+                link = self._get(name).link
+                while link is not None:
+                    pool = link.parent.pool
+                    self._cluster.check_caps(pool, 'r')
+                    link = link.snapshot.link
+            except exception.CephPermissionDenied:
+                return pool
+            return None
+
     def sizes(self, image_ids: Iterable[str]) -> dict[str, int]:
         with self._doing('sizes'):
             known = self._server.disks

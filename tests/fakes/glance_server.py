@@ -55,8 +55,11 @@ class Record:
     def tell(self, *, importing: Sequence[str] = (),
              failed: Sequence[str] = ()) -> None:
         """What Glance tells of a copy into other stores."""
+        lock = ({'os_glance_import_task': self.tasks[-1]['id']}
+                if self.copying_to else {})
         self.change(properties={
-            **self.image.properties,
+            **{key: value for key, value in self.image.properties.items()
+               if key != 'os_glance_import_task'}, **lock,
             'os_glance_importing_to_stores': ','.join(importing),
             'os_glance_failed_import': ','.join(failed)})
 
@@ -75,7 +78,8 @@ class GlanceServer:
     :param quota_bytes: of all images together.
     :param copy_polls: a copy into other stores is done when the image has
         been looked at so often; None: never.
-    :param copies_fail: it fails then.
+    :param copies_fail: it fails then; 'told', or 'untold' where Glance does
+        not come so far as to name the store.
     """
 
     def __init__(self, stores: Iterable[model.StoreInfo] = (RBD, FILE), *,
@@ -88,7 +92,7 @@ class GlanceServer:
                  has_stores: bool = True,
                  quota_bytes: int | None = None,
                  copy_polls: int | None = 2,
-                 copies_fail: bool = False) -> None:
+                 copies_fail: str = '') -> None:
         self.stores = {store.id: store for store in stores}
         self.can_open = can_open
         self.read_url = read_url
@@ -210,6 +214,11 @@ class GlanceServer:
                 'permitted as prior operation is still in progress')
         record.copying_to = tuple(store_ids)
         record.copy_polls_left = self.copy_polls
+        record.tasks.append({
+            'id': f'task-{len(record.tasks) + 1}', 'type': 'api_image_import',
+            'status': 'processing', 'message': '', 'url': '',
+            'request_id': f'req-{len(record.tasks) + 1}'})
+        record.tell()
 
     def _copy(self, record: Record) -> None:
         left = record.copy_polls_left
@@ -219,8 +228,13 @@ class GlanceServer:
             return
         stores, record.copying_to = record.copying_to, ()
         if self.copies_fail:
-            record.tell(failed=stores)
+            record.tasks[-1].update(status='failure', message='No room')
+            if self.copies_fail == 'told':
+                record.tell(failed=stores)
+            else:
+                record.tell(importing=stores)
             return
+        record.tasks[-1]['status'] = 'success'
         data = record.data
         if data is None and self.read_url is not None:
             data = self.read_url(record.urls[0])

@@ -98,7 +98,10 @@ def parent(session: Session, ioctx: Any, image: Any) -> ParentInfo | None:
         return None
     pool = names['pool_name']
     parent_ioctx = session.ioctx(pool)
-    image_id, snapshot_id = header.parent_ids(ioctx, image.id())
+    found = header.parent(ioctx, image.id())
+    if found is None:  # flattened in this moment
+        return None
+    image_id, snapshot_id = found.image_id, found.snapshot_id
     entry = trash.find(
         session, parent_ioctx, model.ImageSpec(pool, image_id))
     return ParentInfo(

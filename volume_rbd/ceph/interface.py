@@ -344,6 +344,14 @@ class Pool(Protocol):
     def has_image(self, name: str) -> bool:
         """Whether it can be opened: not in the trash, not half removed."""
 
+    def find_denied_pool(self, name: str) -> str | None:
+        """Which pool the user may not read of those that an rbd_image and
+        its ancestors are in; None: all may be read. Also for one that cannot
+        be opened for that reason.
+
+        :raises ImageNotFound:
+        """
+
     def sizes(self, image_ids: Iterable[str]) -> dict[str, int]:
         """The sizes of images by their ids, without opening them: one round
         trip each, a bounded number at once. What is not there is left out;

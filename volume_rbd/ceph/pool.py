@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from volume_rbd import exception, model
 from volume_rbd.ceph import (
+    access,
     bindings,
     clone,
     errors,
@@ -78,6 +79,10 @@ class RBDPool:
             except bindings.rados().ObjectNotFound:
                 return False
             return True
+
+    def find_denied_pool(self, name: str) -> str | None:
+        with self._cluster.session() as session:
+            return access.find_denied_pool(session, self._spec(name))
 
     def sizes(self, image_ids: Iterable[str]) -> dict[str, int]:
         with self._doing('ask for the sizes of the rbd_images of') as ioctx:

@@ -47,7 +47,6 @@ class ComputeConfig:
     :param store_folder: of the storage_pool of type dir.
     :param copy_store: the Glance store that images are copied into to be
         cloned; None: they are not.
-    :param must_clone: or there is no disk.
     :param snapshot_format: None: that of the disk.
     """
 
@@ -58,7 +57,6 @@ class ComputeConfig:
     copy_store: str | None = None
     copy_poll_s: float = 15
     copy_timeout_s: float = 600
-    must_clone: bool = False
     connection_uri: str = 'qemu:///system'
     base_storage_pool: str = 'nova-base-images-pool'
     disks_storage_pool: str = 'nova-disks-pool'
@@ -116,7 +114,6 @@ def _freeze(conf: cfg.ConfigOpts) -> ComputeConfig:
         copy_store=group.images_rbd_glance_store_name or None,
         copy_poll_s=group.images_rbd_glance_copy_poll_interval,
         copy_timeout_s=group.images_rbd_glance_copy_timeout,
-        must_clone=group.images_rbd_must_clone,
         connection_uri=group.connection_uri or 'qemu:///system',
         base_storage_pool=group.base_storage_pool,
         disks_storage_pool=group.disks_storage_pool,
@@ -131,8 +128,10 @@ def _freeze_disks(conf: cfg.ConfigOpts) -> opts.BackendConfig:
         _Libvirt(conf), BACKEND_NAME,
         vmdk_allowed_types=conf.vmdk_allowed_types,
         flow_connection=conf.flow_connection, **defaults)
-    return dataclasses.replace(disks, layout=_freeze_layout(
-        conf[options.LIBVIRT_GROUP], disks.layout))
+    group = conf[options.LIBVIRT_GROUP]
+    return dataclasses.replace(
+        disks, layout=_freeze_layout(group, disks.layout),
+        must_clone=group.images_rbd_must_clone)
 
 
 def _freeze_layout(group: Any, layout: model.Layout) -> model.Layout:

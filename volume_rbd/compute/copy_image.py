@@ -21,6 +21,9 @@ LOG = logging.getLogger(__name__)
 
 _IMPORTING = 'os_glance_importing_to_stores'
 _FAILED = 'os_glance_failed_import'
+#: As long as a task is at work with the image.
+_LOCK = 'os_glance_import_task'
+_TASK = 'api_image_import'
 _FIRST_PAUSE_S = 0.25
 # So often it is looked whether the operation is cancelled.
 _SLICE_S = 0.25
@@ -36,10 +39,12 @@ _ABOUT_LOCATIONS = frozenset({
 _COPIED = re.compile(r'Copied (\d+) MiB')
 
 
-def would_help(decided: plan.Plan) -> bool:
-    """Whether it is only for where the image lies that it is not cloned."""
-    return (decided.strategy is not plan.Strategy.CLONE
-            and decided.reason in _ABOUT_LOCATIONS)
+def would_help(reason: str) -> bool:
+    """Whether it is only for where the image lies that it is not cloned.
+
+    :param reason: of the plan.
+    """
+    return reason in _ABOUT_LOCATIONS
 
 
 def ensure(glance: Glance, image_id: str, store_id: str, *, fsid: str,
@@ -115,16 +120,28 @@ class _Waiting:
         image = self._glance.get_image(self._image_id)
         if self._store_id in image.stores:
             return True
-        if self._store_id in _split(image, _IMPORTING):
-            self._is_asked = True
-            self._tell(image)
+        if image.properties.get(_LOCK):
+            if self._store_id in _split(image, _IMPORTING):
+                self._is_asked = True
+                self._tell(image)
         elif not self._is_asked:
             self._ask()
-        elif self._store_id in _split(image, _FAILED):
+        else:
+            self._check_failed(image)
+        return False
+
+    def _check_failed(self, image: model.GlanceImage) -> None:
+        """:raises ImageNotCopied: nobody is at it any more."""
+        # A task that fails before it comes to the store leaves that among
+        # those it is importing to, and says no more.
+        tasks = [task for task in self._glance.get_tasks(self._image_id)
+                 if task['type'] == _TASK]
+        failed = [task for task in tasks if task['status'] == 'failure']
+        if failed or self._store_id in _split(image, _FAILED):
+            said = f': {failed[-1]["message"]}' if failed else ''
             raise exception.ImageNotCopied(
                 f'Glance failed to copy image {self._image_id} into store '
-                f'{self._store_id!r}.')
-        return False
+                f'{self._store_id!r}{said.rstrip(".")}.')
 
     def _ask(self) -> None:
         try:

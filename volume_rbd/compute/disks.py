@@ -17,11 +17,12 @@ from typing import Any
 from oslo_log import log as logging
 
 from volume_rbd import exception, model, plan, progress, signatures
-from volume_rbd.compute import clean_up, copy_image
+from volume_rbd.compute import clean_up, copy_image, migration
 from volume_rbd.compute.clean_up import CleanedUp
 from volume_rbd.compute.config import ComputeConfig
 from volume_rbd.driver import RBDDriver
 from volume_rbd.driver.images import ImageRequest
+from volume_rbd.driver.reclaim import Deletion
 from volume_rbd.driver.volumes import VolumeInfo
 from volume_rbd.flows.base import Result
 from volume_rbd.glance.interface import Glance
@@ -120,9 +121,7 @@ class Disks:
             volume, image_id, glance, report or progress.Silent())
         result = self._driver.images.create(
             volume, image_id, report=report, glance=glance,
-            certificates=certificates,
-            settle=lambda decided: self._settle(decided, name, image_id,
-                                                copied.get('not_copied', '')))
+            certificates=certificates)
         return _with_values(result, copied)
 
     def _copy_where_it_helps(self, volume: model.VolumeSpec, image_id: str,
@@ -132,9 +131,8 @@ class Disks:
         store = self._config.copy_store
         if store is None:
             return {}
-        decided = self._driver.images.plan_create(volume, image_id,
-                                                  glance=glance)
-        if not copy_image.would_help(decided):
+        if not copy_image.would_help(self._why_no_clone(volume, image_id,
+                                                        glance)):
             return {}
         try:
             is_copied = copy_image.ensure(
@@ -144,28 +142,20 @@ class Disks:
         except exception.Cancelled:
             raise
         except exception.VolumeRBDError as error:
-            if self._config.must_clone:
+            if self._config.disks.must_clone:
                 raise
             LOG.warning('Image %s is not cloned: %s', image_id, error)
             return {'not_copied': error.message}
         return {'copied_to_store': store} if is_copied else {}
 
-    def _settle(self, decided: plan.Plan, name: str, image_id: str,
-                not_copied: str) -> plan.Plan:
-        """The plan as the agent's policy has it.
-
-        :raises NotCloneable: it is to be a clone or nothing.
-        """
-        if not self._config.must_clone:
-            return decided
-        if decided.strategy is not plan.Strategy.CLONE:
-            raise exception.NotCloneable(
-                f'Disk {name!r} cannot be a clone of image {image_id}: '
-                f'{decided.sentence} {not_copied}'.rstrip(),
-                reason=decided.reason.value,
-                remedy='Use a raw image in an RBD store of this cluster, or '
-                       'turn images_rbd_must_clone off.')
-        return dataclasses.replace(decided, choices=decided.choices[:1])
+    def _why_no_clone(self, volume: model.VolumeSpec, image_id: str,
+                      glance: Glance) -> str:
+        """The reason of the plan, which for a clone is that of the clone."""
+        try:
+            return self._driver.images.plan_create(
+                volume, image_id, glance=glance).reason.value
+        except exception.NotCloneable as error:
+            return error.reason
 
     def create_blank(self, name: str, size_bytes: int) -> None:
         """An empty disk.
@@ -182,6 +172,11 @@ class Disks:
         """In bytes, as RBD has it. :raises ImageNotFound:"""
         with self._pool.open(name, read_only=True) as image:
             return image.size_bytes
+
+    def layout(self, name: str) -> model.Layout:
+        """How it lies in RADOS. :raises ImageNotFound:"""
+        with self._pool.open(name, read_only=True) as image:
+            return image.layout
 
     def check_size(self, name: str, size_bytes: int) -> None:
         """See that a guest may have it.
@@ -244,9 +239,9 @@ class Disks:
         """
         self.snapshots.revert(name, snapshot, report=report)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str) -> Deletion:
         """:raises ImageNotFound, ImageBusy, ImageHasSnapshots:"""
-        self._driver.volumes.delete(name)
+        return self._driver.volumes.delete(name)
 
     def clean_up(self, wanted: clean_up.Filter, *,
                  with_snapshots: bool = False,
@@ -265,6 +260,15 @@ class Disks:
         return clean_up.clean_up(
             self._driver, wanted, with_snapshots=with_snapshots,
             timeout_s=timeout_s, report=report or progress.Silent())
+
+    def migrate_xml(self, xml: str) -> str:
+        """The XML of a guest for the host that it moves to: its disks are
+        found by the monitors that are there now; see
+        :mod:`volume_rbd.compute.migration`.
+
+        :raises InvalidInput: it is no XML.
+        """
+        return migration.migrate_xml(xml, self._config, self._driver)
 
     # -- snapshots as images ---------------------------------------------
     def snapshot_to_image(self, name: str, request: ImageRequest | str, *,

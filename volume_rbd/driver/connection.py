@@ -41,6 +41,13 @@ class Connections:
         self._config = config
         self._cluster = cluster
 
+    def monitors(self) -> list[tuple[str, str]]:
+        """Host and port of each; IPv6 without brackets.
+
+        :raises ClusterUnavailable:
+        """
+        return [_split(address) for address in self._cluster.monitors()]
+
     def get(self, volume: str) -> Connection:
         """Touches nothing, and runs no program.
 
@@ -51,7 +58,7 @@ class Connections:
         if not self._cluster.pool(config.pool).has_image(volume):
             raise exception.ImageNotFound(
                 f'There is no volume {volume!r} in pool {config.pool!r}.')
-        monitors = [_split(address) for address in self._cluster.monitors()]
+        monitors = self.monitors()
         user = config.attach_user or config.cluster.user
         return Connection(
             name=f'{config.pool}/{volume}',

@@ -66,7 +66,8 @@ def for_create(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
             url, image.id, cluster.fsid, stores.infos or (),
             config.image_pools), stores.problem)
         for url in glance.get_locations(image_id))
-    return dataclasses.replace(known, locations=places)
+    return dataclasses.replace(known, locations=places,
+                               must_clone=config.must_clone)
 
 
 def _look_at(cluster: Cluster, place: plan.LocationFacts,
@@ -88,12 +89,27 @@ def _look_at(cluster: Cluster, place: plan.LocationFacts,
     except (exception.ImageNotFound, exception.SnapshotNotFound):
         problem = plan.Reason.MISSING_SNAPSHOT
     except exception.CephPermissionDenied:
-        problem = plan.Reason.SNAPSHOT_DENIED
+        return dataclasses.replace(
+            place, problem=plan.Reason.SNAPSHOT_DENIED,
+            detail=_missing_cap(cluster, location))
     except exception.Unavailable:
         raise
     except exception.VolumeRBDError:
         problem = plan.Reason.SNAPSHOT_UNREADABLE
     return dataclasses.replace(place, problem=problem)
+
+
+def _missing_cap(cluster: Cluster, location: model.RBDLocation) -> str:
+    """Of an image that is a clone of a volume it may be that of the volumes'
+    pool."""
+    try:
+        pool = cluster.pool(location.pool).find_denied_pool(location.image)
+    except exception.VolumeRBDError:
+        pool = None
+    if pool is None:
+        return ''
+    return (f'client.{cluster.user} needs the cap "profile rbd-read-only '
+            f'pool={pool}"')
 
 
 def for_upload(config: opts.BackendConfig, cluster: Cluster, glance: Glance,

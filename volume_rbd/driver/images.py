@@ -40,10 +40,6 @@ from volume_rbd.jobs.jobs import Jobs
 LOG = logging.getLogger(__name__)
 
 
-def _as_planned(decided: plan.Plan) -> plan.Plan:
-    return decided
-
-
 @dataclasses.dataclass(frozen=True)
 class ImageRequest:
     """The image that an upload is to make.
@@ -146,7 +142,6 @@ class Images:
                glance: Glance | None = None,
                certificates: signatures.Certificates | None = None,
                encryption: luks.Encryption | None = None,
-               settle: Callable[[plan.Plan], plan.Plan] = _as_planned,
                is_undone_when_lost: bool = False) -> Result:
         """Make *volume* from a Glance image.
 
@@ -156,8 +151,6 @@ class Images:
         :param certificates: for whoever asks, as *glance* is.
         :param encryption: how to encrypt it; of an image that is encrypted
             already, what opens that.
-        :param settle: is handed the plan before anything is touched, and
-            gives the one that is carried out; it may raise instead.
         :param is_undone_when_lost: where this process is killed, nobody
             wants the volume any more.
         :raises JobConflict: it is being made.
@@ -169,7 +162,6 @@ class Images:
         volume = _as_encrypted(volume, encryption)
         decided, image, signature = self._plan_create(volume, image_id,
                                                       glance)
-        decided = settle(decided)
         checker = self._find_checker(image_id, signature, certificates)
         if decided.leaves_base or decided.reason is plan.Reason.BASE_CACHED:
             by_base = self._create_by_base(
@@ -177,9 +169,9 @@ class Images:
                 is_undone_when_lost=is_undone_when_lost)
             if by_base is not None:
                 return self._with_verdict(by_base, checker)
-            decided = settle(plan.plan_create(facts.for_create(
+            decided = plan.plan_create(facts.for_create(
                 self._config, self._cluster, glance, image_id,
-                volume.size_bytes)))
+                volume.size_bytes))
         return self._run_create(volume, decided, image, glance, report,
                                 checker, encryption,
                                 is_undone_when_lost=is_undone_when_lost)

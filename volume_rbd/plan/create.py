@@ -35,6 +35,7 @@ class LocationFacts:
     :param problem: why it cannot be read; None if it can.
     :param depth: how many ancestors the image has itself.
     :param size_bytes: of the snapshot.
+    :param detail: more of the problem, for people.
     """
 
     url: str
@@ -42,6 +43,7 @@ class LocationFacts:
     problem: Reason | None = None
     size_bytes: int = 0
     depth: int = 0
+    detail: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,7 @@ class CreateFacts:
     :param encryption_wanted: the volume is to be encrypted; *size_bytes* is
         what is to fit into it.
     :param most_base_bytes: what all bases together may use; None: no limit.
+    :param must_clone: no bytes may be moved.
     """
 
     image: model.GlanceImage
@@ -80,6 +83,7 @@ class CreateFacts:
     base: BaseFacts | None = None
     encryption_wanted: bool = False
     most_base_bytes: int | None = None
+    must_clone: bool = False
     built: frozenset[Strategy] = BUILT
 
 
@@ -178,7 +182,22 @@ def plan_create(facts: CreateFacts) -> Plan:
     :raises GlanceImageNotUsable, InvalidSize, QuotaExceeded: no way can
         help.
     :raises NotSupported: nothing we have could do it.
+    :raises NotCloneable: by policy there is no other way.
     """
+    decided = _plan_any(facts)
+    if not facts.must_clone:
+        return decided
+    if decided.strategy is not Strategy.CLONE:
+        raise exception.NotCloneable(
+            f'Image {facts.image.id} cannot be cloned, and must be: '
+            f'{decided.sentence}', reason=decided.reason.value,
+            remedy='Use a raw image in an RBD store of this cluster, or turn '
+                   'images_rbd_must_clone off.')
+    # Nor are bytes moved where the clone fails.
+    return dataclasses.replace(decided, choices=decided.choices[:1])
+
+
+def _plan_any(facts: CreateFacts) -> Plan:
     check_image_usable(facts.image)
     size = volume_size(facts)
     source = _find_source(facts.locations)
@@ -297,7 +316,8 @@ def _location_detail(facts: CreateFacts, reason: Reason) -> str:
         return f'disk_format {facts.image.disk_format}'
     if reason is Reason.NOT_BARE:
         return f'container_format {facts.image.container_format}'
-    return ''
+    return next((place.detail for place in facts.locations
+                 if place.problem is reason), '')
 
 
 #: A snapshot that can be read can be copied, whatever forbids to clone it.

@@ -14,7 +14,6 @@ from volume_rbd.compute import disks as disks_
 from volume_rbd.driver.images import ImageRequest
 from volume_rbd.model import GIB, MIB
 
-
 # -- names --------------------------------------------------------------------
 
 def test_a_disk_is_named_after_its_instance() -> None:
@@ -59,7 +58,7 @@ def test_any_of_the_locations_will_do(compute: Compute) -> None:
         assert disks.create(DISK, image_id).strategy == 'clone'
 
 
-@pytest.mark.parametrize('change, reason', [
+@pytest.mark.parametrize(('change', 'reason'), [
     ({'fsid': INSTANCE}, 'other_cluster'),
     ({'snapshot': 'gone'}, 'missing_snapshot')])
 def test_what_is_not_to_be_cloned_is_downloaded(
