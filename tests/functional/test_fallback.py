@@ -131,9 +131,12 @@ def narrow_user(house: House) -> Iterator[str]:
 
 
 def test_the_images_pool_is_not_writable(
-        house: House, narrow_user: str) -> None:
+        house: House, narrow_user: str,
+        caplog: pytest.LogCaptureFixture) -> None:
     driver = house.driver(optimized={'rbd_user': narrow_user})
     expect_upload(house, driver, 'clone_denied', tried=True)
+    assert not [found for found in caplog.records
+                if found.levelname == 'ERROR']
 
 
 def test_an_image_is_cloned_by_who_may_only_read_it(
