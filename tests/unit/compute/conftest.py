@@ -39,7 +39,8 @@ class Compute:
                 self.world.config, name='libvirt', pool='vms',
                 cluster=CLUSTER, clone_upload_flatten='before_register'),
             fetch=FetchConfig(CLUSTER, Path('/nowhere')),
-            store_folder=Path('/nowhere'), copy_poll_s=0.01,
+            store_folder=Path('/nowhere'),
+            instances_folder=Path('/nowhere'), copy_poll_s=0.01,
             copy_timeout_s=5)
 
     def configure(self, **changes: Any) -> None:
