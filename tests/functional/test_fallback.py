@@ -562,10 +562,12 @@ def test_glance_is_killed_after_it_has_taken_the_registration(
     assert mark is not None
     assert mark['state'] == 'pending'
     assert house.cluster.digest('images', image, 'snap') == DIGEST
-    # Nobody settles it yet by itself: the owner deletes the record, and the
-    # clone goes as any other image of an id that Glance does not know.
+    # Glance keeps to what the killed one had begun, so it is waited for, until
+    # its owner gives the image up.
+    assert house.driver().jobs.recover_until_idle(0)[-1].state == 'waiting'
     house.member.delete(image)
-    house.cluster.remove('images', image)
+    assert house.driver().jobs.recover_until_idle(20)[-1].state == 'undone'
+    assert image not in house.cluster.names('images')
 
 
 # -- cancelling ---------------------------------------------------------------

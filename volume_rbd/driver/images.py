@@ -392,9 +392,10 @@ class Images:
                 f'active within {self._config.registration_timeout_s:g} s. '
                 f'Its {result.strategy} {pool}/{image_id} stays, marked '
                 'pending.',
-                remedy='Wait for the image to become active. If it stays '
-                       'queued, delete it, run "volume-rbd reclaim --yes" '
-                       f'to remove the {result.strategy}, and upload again.')
+                remedy='Wait for the image to become active; "volume-rbd '
+                       f'jobs resume {result.job}" looks again, and '
+                       'registers it anew where Glance has lost it. To give '
+                       'it up, delete the image and do the same.')
         if (result.strategy == plan.Strategy.CLONE
                 and self._config.clone_upload_flatten == 'background'):
             report.step('flattening the image in the background')

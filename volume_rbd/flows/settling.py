@@ -1,30 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of an upload that Glance took and had not finished."""
+"""What becomes of an upload of which it was not known, when time ran out,
+whether Glance had taken it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from volume_rbd import exception
+from oslo_log import log as logging
+
+from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
-from volume_rbd.flows import registration
+from volume_rbd.flows import reaping, registration
 from volume_rbd.flows.base import Tools
+
+LOG = logging.getLogger(__name__)
 
 #: Nothing is to be waited for any more.
 SETTLED = 'settled'
+_PATIENCE_S = 1.0
 
 
 def settle(tools: Tools, arguments: Mapping[str, Any]) -> str:
-    """Read the image again.
+    """Read the image again; where Glance is not at work with it, and never
+    was or was killed at it, let it be registered once more.
 
+    :param arguments: with the ``hashes`` that were registered, or None.
     :returns: ``settled``: it is active; ``pending``: it is to be looked at
         once more.
     :raises GlanceImageNotUsable, RegistrationRefused: Glance has given it
         up, or somebody has deleted it: what was made for it may go.
     """
     image_id = arguments['image_id']
-    state = registration.wait_until_settled(tools, image_id, 1.0)
+    state = registration.wait_until_settled(tools, image_id, _PATIENCE_S)
+    if state != registration.ACTIVE and _register_again(tools, arguments):
+        state = registration.wait_until_settled(
+            tools, image_id, tools.config.registration_timeout_s)
     if state != registration.ACTIVE:
         return state
     try:
@@ -35,3 +46,20 @@ def settle(tools: Tools, arguments: Mapping[str, Any]) -> str:
         raise exception.GlanceImageNotUsable(
             f'Image {image_id} is active, and its data is gone.') from error
     return SETTLED
+
+
+def _register_again(tools: Tools, arguments: Mapping[str, Any]) -> bool:
+    """:returns: whether Glance has taken it now. As long as it is at work
+        with what it took before, it says that of any other (409)."""
+    image_id, hashes = arguments['image_id'], arguments['hashes']
+    url = reaping.location_of(image_id, arguments['fsid'],
+                              arguments['store_pool'])
+    try:
+        tools.report.check()  # not for who wants it no more
+        tools.glance.register_location(
+            image_id, url, model.Hashes(**hashes) if hashes else None)
+    except exception.VolumeRBDError as error:
+        LOG.info('Image %s is waited for: %s', image_id, error)
+        return False
+    LOG.info('Image %s is registered once more', image_id)
+    return True

@@ -313,9 +313,16 @@ class Jobs:
         self._records.forget(job_id)
 
 
+# What an upload is told of a record that it is to make.
+_OF_NEW_RECORDS = {'record_exists', 'gives_up_record', 'image_name',
+                   'properties', 'min_disk_gib'}
+
+
 def _is_same(one: Job, other: Job) -> bool:
     """Whether they ask for the same thing of the same state of things."""
     left_out = {'job', 'choices'}
+    if other.arguments.get('record_exists'):
+        left_out |= _OF_NEW_RECORDS  # whoever had made it
     return (one.operation, one.project_id, one.has_secret) == (
         other.operation, other.project_id, other.has_secret) and {
             key: value for key, value in one.arguments.items()

@@ -213,15 +213,27 @@ class Run:
         if must_undo:
             self._undo(ended, flow)
         elif note.state == State.WAITING and is_over:
+            result = self._run(ended, flow, kept)  # which is over
+            ended.result = None
             try:
-                ended.is_pending = operation.settle(
-                    tools, self.job.arguments) != settling.SETTLED
+                ended.result = self._settle_registration(
+                    result, tools, operation)
             except (exception.GlanceImageNotUsable,
                     exception.RegistrationRefused) as error:
                 note.error = str(error)
                 self._undo(ended, flow)
         else:
             self._run(ended, flow, kept)
+
+    def _settle_registration(self, result: Result, tools: Tools,
+                             operation: registry.Operation) -> Result:
+        """:returns: *result*, as it is by now."""
+        is_settled = operation.settle(tools, {
+            **self.job.arguments, 'hashes': result.values.get('hashes')
+            }) == settling.SETTLED
+        return dataclasses.replace(result, values={
+            **result.values, 'registration': registration.ACTIVE
+            if is_settled else registration.PENDING})
 
     def _is_to_undo(self, operation: registry.Operation, tools: Tools,
                     kept: engine.Kept) -> bool:
@@ -238,13 +250,15 @@ class Run:
                 and not self.records.is_awaited(self._id))
 
     def _run(self, ended: _Ended, flow: taskflow_flow.Flow,
-             kept: engine.Kept) -> None:
+             kept: engine.Kept) -> Result:
         try:
-            ended.result = engine.run(
+            result = engine.run(
                 flow, self.job.arguments, job=self._id, kept=kept,
                 watcher=self.report)
         finally:
             ended.flow = flow
+        ended.result = result
+        return result
 
     def _undo(self, ended: _Ended, flow: taskflow_flow.Flow) -> None:
         """:raises Cancelled: it is undone."""
@@ -350,7 +364,6 @@ class _Ended:
     result: Result | None = None
     error: exception.VolumeRBDError | None = None
     has_begun: bool = False
-    is_pending: bool = False
     is_posted: bool = False
     is_interrupted: bool = False
 
@@ -362,8 +375,7 @@ class _Ended:
             return self._state_of_failure()
         if self.is_posted:
             return State.POSTED
-        if self.is_pending or (
-                self.result is not None
+        if (self.result is not None
                 and self.result.values.get('registration')
                 == registration.PENDING):
             return State.WAITING

@@ -355,6 +355,46 @@ def test_a_registration_that_takes_long_is_settled_when_it_is_over(
     estate.check_no_job()
 
 
+def test_a_registration_that_glance_lost_is_made_again(estate: Estate
+                                                        ) -> None:
+    estate.make_volume()
+    estate.world.configure(registration_timeout_s=0.05)
+    server = estate.world.server
+    server.activation_polls = None
+    with pytest.raises(exception.RegistrationPending):
+        upload(estate.driver())
+    [image_id] = estate.world.disks('images')
+    # Glance was killed at it, and started again.
+    server.records[image_id].pending_url = None
+    server.activation_polls = 1
+    estate.world.configure(registration_timeout_s=5)
+
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
+
+    assert outcome.state is State.DONE
+    assert outcome.get_result().values['registration'] == 'active'
+    assert server.records[image_id].image.status == 'active'
+    assert len(server.records[image_id].tasks) == 2
+    estate.check_no_job()
+
+
+def test_who_cancels_has_nothing_registered_again(estate: Estate) -> None:
+    estate.make_volume()
+    estate.world.configure(registration_timeout_s=0.05)
+    server = estate.world.server
+    server.activation_polls = None
+    driver = estate.driver()
+    with pytest.raises(exception.RegistrationPending):
+        upload(driver)
+    [image_id] = estate.world.disks('images')
+    server.records[image_id].pending_url = None
+    [info] = driver.jobs.list()
+
+    driver.jobs.cancel(info.id)
+
+    assert len(server.records[image_id].tasks) == 1
+
+
 # -- records that are not ours ------------------------------------------------
 _NAMED = '192.0.2.1:0/1'
 
