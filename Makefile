@@ -51,5 +51,5 @@ sandbox-down:
 	@if [ -x $(BIN)/volume-rbd ]; then $(BIN)/volume-rbd sandbox down; fi
 
 clean: sandbox-down
-	rm -rf $(VENV) .sandbox doc/build *.egg-info .mypy_cache .ruff_cache \
+	rm -rf $(VENV) .sandbox .cache doc/build *.egg-info .mypy_cache .ruff_cache \
 	    .pytest_cache .hypothesis .import_linter_cache

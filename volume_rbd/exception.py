@@ -31,6 +31,7 @@
      │   ├─ GlanceImageNotUsable            queued, deactivated, deleted …
      │   ├─ ImageUnsafe                     not what it is said to be
      │   ├─ GlanceConflict
+     │   ├─ ImageNotCopied                  into another store, by Glance
      │   ├─ RecordChanged                   by another process meanwhile
      │   ├─ JobConflict                     another job is at work with it
      │   ├─ JobLost                         another process has taken it over
@@ -251,6 +252,13 @@ class ImageUnsafe(Conflict):
 
 class GlanceConflict(Conflict):
     """Glance refused a change because of the image's state (409)."""
+
+
+class ImageNotCopied(Conflict):
+    """Glance failed to copy an image into another of its stores."""
+
+    default_remedy = ("Glance's log says why. Copy it once more, or see that "
+                      'the store has room.')
 
 
 class RecordChanged(Conflict):

@@ -64,6 +64,10 @@ def size_bytes_from_gib(size_gib: object) -> int:
     return number * GIB
 
 
+def _is_power_of_two(number: int, least: int) -> bool:
+    return number >= least and not number & (number - 1)
+
+
 def gib_for(size_bytes: int) -> int:
     """The smallest whole number of GiB that holds *size_bytes*."""
     return -(-size_bytes // GIB)
@@ -94,6 +98,55 @@ class SnapSpec:
 
     def __str__(self) -> str:
         return f'{self.pool}/{self.image}@{self.snapshot}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the bytes of an rbd_image lie in the objects of RADOS; what is None
+    is as the cluster has it, or for a clone as its parent has it.
+
+    :param object_size_bytes: a power of two.
+    :param stripe_unit_bytes: goes to one object before the next one has its
+        turn; divides the object size. None: whole objects.
+    :param stripe_count: the objects that take turns; with the unit only.
+    :param data_pool: the ceph_pool of the data, where the rbd_image's own has
+        but its names and headers.
+    """
+
+    object_size_bytes: int | None = None
+    stripe_unit_bytes: int | None = None
+    stripe_count: int | None = None
+    data_pool: str | None = None
+
+    def check(self) -> None:
+        """:raises InvalidSize: no rbd_image can lie so."""
+        size, unit = self.object_size_bytes, self.stripe_unit_bytes
+        if size is not None and not _is_power_of_two(size, 4096):
+            raise exception.InvalidSize(
+                f'An object size of {size} bytes is not possible.',
+                remedy='Use a power of two.')
+        if bool(unit) != bool(self.stripe_count):
+            raise exception.InvalidSize(
+                f'A stripe unit of {unit or 0} bytes and a stripe count of '
+                f'{self.stripe_count or 0} do not go together.',
+                remedy='Give both or none.')
+        if unit and not (_is_power_of_two(unit, 512)
+                         and unit <= (size or unit)):
+            raise exception.InvalidSize(
+                f'A stripe unit of {unit} bytes is not possible with objects '
+                f'of {size} bytes.',
+                remedy='Use a power of two, at most the size of an object.')
+
+    def of_clone(self) -> Layout:
+        """For a clone: objects as large as its parent's, unless stripes must
+        fit into them."""
+        if self.stripe_unit_bytes:
+            return self
+        return dataclasses.replace(self, object_size_bytes=None)
+
+
+#: That of rbd_store_chunk_size.
+DEFAULT_LAYOUT = Layout(4 * MIB)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 from keystoneauth1 import loading as ks_loading
 from oslo_config import cfg, types
 
-from volume_rbd import exception, option_checks, sections
+from volume_rbd import exception, model, option_checks, sections
 from volume_rbd.model import GIB
 
 flow_opt = cfg.StrOpt(
@@ -428,6 +428,7 @@ class BackendConfig:
 
     :param background_hours: from and to, in minutes of the day; None: all
         day.
+    :param must_clone: what is made of an image is a clone, or is not made.
     """
 
     name: str
@@ -440,8 +441,9 @@ class BackendConfig:
     reserved_percentage: int = 0
     max_over_subscription_ratio: str = '20.0'
     flatten_volume_from_snapshot: bool = False
+    must_clone: bool = False
     max_clone_depth: int = 5
-    object_size_bytes: int = 4 * 1024 ** 2
+    layout: model.Layout = model.DEFAULT_LAYOUT
     concurrent_flattens: int = 3
     background_operations: int = 4
     background_bytes_per_s: int | None = None
@@ -621,7 +623,7 @@ def freeze_backend(group: Any, name: str, *,
         max_over_subscription_ratio=group.max_over_subscription_ratio,
         flatten_volume_from_snapshot=group.rbd_flatten_volume_from_snapshot,
         max_clone_depth=group.rbd_max_clone_depth,
-        object_size_bytes=group.rbd_store_chunk_size * 1024 ** 2,
+        layout=model.Layout(group.rbd_store_chunk_size * 1024 ** 2),
         concurrent_flattens=group.rbd_concurrent_flatten_operations,
         background_operations=group.background_operations,
         background_bytes_per_s=group.background_bytes_per_s or None,

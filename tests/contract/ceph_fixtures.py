@@ -25,6 +25,7 @@ from volume_rbd.opts import ClusterConfig
 
 MIB = 1024 ** 2
 POOLS = ('volumes', 'images', 'vms')
+_SMALL_OBJECTS = model.Layout(MIB)
 
 
 class World(Protocol):
@@ -124,11 +125,12 @@ class Ceph:
         return f'{self._prefix}{self._count}'
 
     def new(self, pool: Pool | None = None, size_bytes: int = 8 * MIB,
-            **more: Any) -> str:
+            *, layout: model.Layout = _SMALL_OBJECTS, **more: Any
+            ) -> str:
         """An rbd_image with small objects; its name."""
         name = self.name()
-        (pool or self.volumes).create(
-            name, size_bytes, **{'object_size_bytes': MIB, **more})
+        (pool or self.volumes).create(name, size_bytes, layout=layout,
+                                      **more)
         return name
 
     def new_parent(self, data: bytes = b'parent', **more: Any

@@ -32,6 +32,7 @@ class World(Protocol):
     member: Glance  #: a plain user, with the service's credentials at hand
     other: Glance  #: the same in another project
     plain: Glance  #: the member without any service's credentials
+    admin: Glance  #: an admin
 
     def make_rbd_image(self, name: str, size_bytes: int) -> str:
         """A clone with a protected ``snap`` in the store's pool: its URL."""
@@ -65,6 +66,8 @@ class FakeWorld:
         self.member: Glance = FakeGlance(self._server)
         self.other: Glance = FakeGlance(self._server, project='other')
         self.plain: Glance = FakeGlance(self._server, has_service=False)
+        self.admin: Glance = FakeGlance(self._server, project='admin',
+                                        roles=('admin',))
 
     def make_rbd_image(self, name: str, size_bytes: int) -> str:
         [fsid] = [store.fsid for store in self._server.stores.values()
@@ -107,6 +110,7 @@ class RealWorld:
         self.member: Glance = self.open_client('member')
         self.other: Glance = self.open_client('other')
         self.plain: Glance = self.open_client('member', has_service=False)
+        self.admin: Glance = self.open_client('admin')
         self._sources: list[str] = []
 
     def environ(self, role: str) -> dict[str, str]:

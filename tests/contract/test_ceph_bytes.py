@@ -188,7 +188,7 @@ def test_an_invalid_object_map_is_not_believed(real_world):
     import uuid
     pool = real_world.cluster().pool('volumes')
     name = f'test-{uuid.uuid4()}'
-    pool.create(name, 4 * MIB, object_size_bytes=MIB)
+    pool.create(name, 4 * MIB, layout=model.Layout(MIB))
     try:
         with pool.open(name) as image:
             image.write(b'data', 2 * MIB)

@@ -385,3 +385,24 @@ def test_a_snapshot_knows_when_it_was_taken_also_once_removed(ceph):
             image.snapshot_time(9999)
 
     assert begin - 5 < taken_at < time.time() + 5
+
+
+def test_the_pool_that_may_not_be_read_is_known(ceph):
+    name = ceph.new(ceph.vms)
+    with ceph.vms.open(name) as image:
+        image.create_snapshot('snap')
+    child = ceph.new_clone(model.SnapSpec('vms', name, 'snap'))
+    with ceph.images.open(child) as image:
+        image.create_snapshot('snap')
+    grandchild = ceph.new_clone(model.SnapSpec('images', child, 'snap'))
+    glance = ceph.world.cluster('glance')
+
+    for each in (child, grandchild):
+        with pytest.raises(exception.CephPermissionDenied), \
+                glance.pool('images').open(each, read_only=True):
+            pass
+        assert glance.pool('images').find_denied_pool(each) == 'vms'
+        assert ceph.images.find_denied_pool(each) is None
+    assert glance.pool('vms').find_denied_pool(name) == 'vms'
+    with pytest.raises(exception.ImageNotFound):
+        ceph.images.find_denied_pool(ceph.name())

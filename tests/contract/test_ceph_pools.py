@@ -3,7 +3,7 @@
 
 import pytest
 
-from volume_rbd import exception
+from volume_rbd import exception, model
 from volume_rbd.ceph import interface
 
 MIB = 1024 ** 2
@@ -20,7 +20,7 @@ def test_a_created_image_is_listed_with_its_id(ceph):
 
 
 def test_an_image_has_the_size_objects_and_features_asked_for(ceph):
-    name = ceph.new(size_bytes=5 * MIB + 512, object_size_bytes=2 * MIB,
+    name = ceph.new(size_bytes=5 * MIB + 512, layout=model.Layout(2 * MIB),
                     features=interface.LAYERING)
 
     with ceph.volumes.open(name, read_only=True) as image:
@@ -29,6 +29,16 @@ def test_an_image_has_the_size_objects_and_features_asked_for(ceph):
         assert image.features == interface.LAYERING
         assert image.parent is None
         assert not image.is_clone_v2
+
+
+def test_who_may_write_to_a_pool_is_known(ceph):
+    nova = ceph.world.cluster('nova')
+
+    assert ceph.images.may_write()
+    assert nova.pool('vms').may_write()
+    assert not nova.pool('images').may_write()
+    with pytest.raises(exception.PoolNotFound):
+        nova.pool('nowhere').may_write()
 
 
 def test_a_second_image_of_the_same_name_is_refused(ceph):
@@ -50,7 +60,7 @@ def test_the_same_name_in_another_pool_is_another_image(ceph):
 def test_an_impossible_object_size_is_refused(ceph, object_size):
     with pytest.raises(exception.InvalidSize):
         ceph.volumes.create(
-            ceph.name(), MIB, object_size_bytes=object_size)
+            ceph.name(), MIB, layout=model.Layout(object_size))
 
 
 def test_a_negative_size_is_refused(ceph):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from volume_rbd import exception
 from volume_rbd.ceph import interface
-from volume_rbd.model import Extent
+from volume_rbd.model import Extent, Layout
 
 BLOCK = 4096
 _ZEROS = bytes(BLOCK)
@@ -50,7 +50,7 @@ class Disk:
     name: str
     id: str
     size: int
-    object_size: int
+    layout: Layout
     features: int
     blocks: dict[int, bytes] = dataclasses.field(default_factory=dict)
     link: Link | None = None
@@ -60,6 +60,11 @@ class Disk:
     trash: interface.TrashEntry | None = None
     is_half_removed: bool = False
     has_invalid_object_map: bool = False
+
+    @property
+    def object_size(self) -> int:
+        assert self.layout.object_size_bytes
+        return self.layout.object_size_bytes
 
     def links(self) -> Iterator[Link]:
         views: list[View] = [self, *self.snaps]

@@ -96,6 +96,10 @@ class FakeImage:
         return self._disk.object_size
 
     @property
+    def layout(self) -> model.Layout:
+        return self._disk.layout
+
+    @property
     def features(self) -> int:
         return self._disk.features
 

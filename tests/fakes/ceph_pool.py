@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -72,6 +73,10 @@ class FakePool:
         with self._doing('check'):
             pass
 
+    def may_write(self) -> bool:
+        with self._doing('may_write'):
+            return 'w' in self._server.caps[self._cluster.user][self._name]
+
     def images(self) -> list[interface.ImageSummary]:
         with self._doing('images'):
             return [interface.ImageSummary(disk.name, disk.id)
@@ -86,6 +91,21 @@ class FakePool:
     def _has(self, name: str) -> bool:
         return any(disk.name == name
                    for disk in self._disks(trashed=False))
+
+    def find_denied_pool(self, name: str) -> str | None:
+        with self._lock:
+            self._cluster.begin('find_denied_pool')
+            pool = self._name
+            try:
+                self._cluster.check_caps(pool, 'r')
+                link = self._get(name).link
+                while link is not None:
+                    pool = link.parent.pool
+                    self._cluster.check_caps(pool, 'r')
+                    link = link.snapshot.link
+            except exception.CephPermissionDenied:
+                return pool
+            return None
 
     def sizes(self, image_ids: Iterable[str]) -> dict[str, int]:
         with self._doing('sizes'):
@@ -165,25 +185,48 @@ class FakePool:
     # -- make and remove ---------------------------------------------------
     def create(self, name: str, size_bytes: int, *,
                features: int | None = None,
-               object_size_bytes: int | None = None) -> None:
-        size = (4 * model.MIB if object_size_bytes is None
-                else object_size_bytes)
-        if size_bytes < 0 or size & (size - 1) or size < 4096:
+               layout: model.Layout = interface.CLUSTERS_LAYOUT) -> None:
+        if size_bytes < 0:
             raise exception.InvalidSize(
                 f'{self._name}/{name} cannot have that size.')
+        layout, special = self._settle(layout, model.DEFAULT_LAYOUT)
         with self._doing('create', 'w'):
             self._check_free(name)
             self._add(Disk(
-                self._name, name, '', size_bytes, size,
-                interface.CLONE_FEATURES if features is None
-                else features))
+                self._name, name, '', size_bytes, layout, special | (
+                    interface.CLONE_FEATURES if features is None
+                    else features)))
+
+    def _settle(self, layout: model.Layout, otherwise: model.Layout
+                ) -> tuple[model.Layout, int]:
+        """:returns: the layout that comes of it, and the features that it
+            brings along."""
+        layout.check()
+        if layout.object_size_bytes is None and not layout.stripe_count:
+            layout = dataclasses.replace(otherwise,
+                                         data_pool=layout.data_pool)
+        size = layout.object_size_bytes or otherwise.object_size_bytes
+        data_pool = layout.data_pool
+        if data_pool and data_pool not in self._server.pools:
+            raise exception.PoolNotFound(f'There is no pool {data_pool}.')
+        if data_pool in (None, self._name):
+            data_pool = None
+        else:
+            self._cluster.check_caps(data_pool, 'w')
+        unit, count = layout.stripe_unit_bytes, layout.stripe_count
+        if (unit, count) == (size, 1):
+            unit = count = None
+        return (model.Layout(size, unit, count, data_pool),
+                (interface.STRIPINGV2 if unit else 0)
+                | (interface.DATA_POOL if data_pool else 0))
 
     def _add(self, disk: Disk) -> None:
         disk.id = f'{self._server.next_number():012x}'
         self._server.disks[disk.id] = disk
 
     def clone(self, parent: model.SnapSpec, name: str, *,
-              features: int = interface.CLONE_FEATURES) -> None:
+              features: int = interface.CLONE_FEATURES,
+              layout: model.Layout = interface.CLUSTERS_LAYOUT) -> None:
         with self._doing('clone', 'w'):
             self._cluster.check_caps(parent.pool, 'r')
             pool = FakePool(self._cluster, parent.pool)
@@ -197,9 +240,10 @@ class FakePool:
             if not is_format_2:
                 self._cluster.check_caps(parent.pool, 'w')
                 snap.is_protected = True
+            layout, special = self._settle(layout, source.layout)
             self._add(Disk(
-                self._name, name, '', snap.size, source.object_size,
-                features, metadata=dict(source.metadata),
+                self._name, name, '', snap.size, layout,
+                features | special, metadata=dict(source.metadata),
                 link=Link(source, snap, snap.size, is_format_2)))
 
     def remove(self, name: str,

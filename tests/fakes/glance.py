@@ -14,7 +14,7 @@ The same contract tests run on it and on a real Glance.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 
 from tests.fakes.glance_server import (
     FILE,
@@ -159,6 +159,24 @@ class FakeGlance:
             record.change(os_hash_algo=hashes.algorithm,
                           os_hash_value=hashes.value,
                           checksum=hashes.checksum)
+
+    def copy_image(self, image_id: str, store_ids: Sequence[str]) -> None:
+        self.server.check('copy_image')
+        record = self._visible(image_id)
+        if record.image.status != 'active':
+            raise exception.GlanceConflict(
+                'Only images with status active can be targeted for copying')
+        if 'admin' not in self.roles:
+            raise exception.GlanceForbidden(
+                'You are not authorized to complete copy_image action.')
+        for store_id in store_ids:
+            if store_id not in self.server.stores:
+                raise exception.GlanceConflict(
+                    f'Backend {store_id} is not known.')
+            if store_id in record.image.stores:
+                raise exception.InvalidInput(
+                    f"Image is already present at store '{store_id}'")
+        self.server.begin_copy(record, store_ids)
 
     # -- the service's session ----------------------------------------------
     def get_stores(self) -> list[model.StoreInfo]:

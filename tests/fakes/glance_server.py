@@ -13,7 +13,7 @@ import dataclasses
 import datetime
 import hashlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from volume_rbd import exception, model
@@ -46,9 +46,22 @@ class Record:
     urls: tuple[str, ...] = ()
     hashes: model.Hashes | None = None
     tasks: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    copying_to: tuple[str, ...] = ()
+    copy_polls_left: int | None = 0
 
     def change(self, **fields: Any) -> None:
         self.image = dataclasses.replace(self.image, **fields)
+
+    def tell(self, *, importing: Sequence[str] = (),
+             failed: Sequence[str] = ()) -> None:
+        """What Glance tells of a copy into other stores."""
+        lock = ({'os_glance_import_task': self.tasks[-1]['id']}
+                if self.copying_to else {})
+        self.change(properties={
+            **{key: value for key, value in self.image.properties.items()
+               if key != 'os_glance_import_task'}, **lock,
+            'os_glance_importing_to_stores': ','.join(importing),
+            'os_glance_failed_import': ','.join(failed)})
 
 
 class GlanceServer:
@@ -63,6 +76,10 @@ class GlanceServer:
         once it is registered, and compared where hashes came with it.
     :param has_stores: False for a Glance without enabled_backends.
     :param quota_bytes: of all images together.
+    :param copy_polls: a copy into other stores is done when the image has
+        been looked at so often; None: never.
+    :param copies_fail: it fails then; 'told', or 'untold' where Glance does
+        not come so far as to name the store.
     """
 
     def __init__(self, stores: Iterable[model.StoreInfo] = (RBD, FILE), *,
@@ -73,7 +90,9 @@ class GlanceServer:
                  has_locations_api: bool = True,
                  hashes_locations: bool = False,
                  has_stores: bool = True,
-                 quota_bytes: int | None = None) -> None:
+                 quota_bytes: int | None = None,
+                 copy_polls: int | None = 2,
+                 copies_fail: str = '') -> None:
         self.stores = {store.id: store for store in stores}
         self.can_open = can_open
         self.read_url = read_url
@@ -83,6 +102,8 @@ class GlanceServer:
         self.hashes_locations = hashes_locations
         self.has_stores = has_stores
         self.quota_bytes = quota_bytes
+        self.copy_polls = copy_polls
+        self.copies_fail = copies_fail
         self.records: dict[str, Record] = {}
         self.lock = threading.RLock()
         self._failures: dict[str, list[BaseException]] = {}
@@ -185,7 +206,49 @@ class GlanceServer:
                 return store.id
         return self.find_store(None).id
 
+    def begin_copy(self, record: Record, store_ids: Sequence[str]) -> None:
+        """Glance tells of it a moment later, with the first look."""
+        if record.copying_to:
+            raise exception.GlanceConflict(
+                f"New operation on image '{record.image.id}' is not "
+                'permitted as prior operation is still in progress')
+        record.copying_to = tuple(store_ids)
+        record.copy_polls_left = self.copy_polls
+        record.tasks.append({
+            'id': f'task-{len(record.tasks) + 1}', 'type': 'api_image_import',
+            'status': 'processing', 'message': '', 'url': '',
+            'request_id': f'req-{len(record.tasks) + 1}'})
+        record.tell()
+
+    def _copy(self, record: Record) -> None:
+        left = record.copy_polls_left
+        if left is None or left > 0:
+            record.copy_polls_left = None if left is None else left - 1
+            record.tell(importing=record.copying_to)
+            return
+        stores, record.copying_to = record.copying_to, ()
+        if self.copies_fail:
+            record.tasks[-1].update(status='failure', message='No room')
+            if self.copies_fail == 'told':
+                record.tell(failed=stores)
+            else:
+                record.tell(importing=stores)
+            return
+        record.tasks[-1]['status'] = 'success'
+        data = record.data
+        if data is None and self.read_url is not None:
+            data = self.read_url(record.urls[0])
+        for store_id in stores:
+            earlier = record.urls, record.image.stores, record.data
+            self.keep(record, self.stores[store_id], data or b'')
+            record.data = record.data if earlier[2] is None else earlier[2]
+            record.urls = earlier[0] + record.urls
+            record.change(stores=earlier[1] + (store_id,))
+        record.tell()
+
     def _work(self, record: Record) -> None:
+        if record.copying_to:
+            self._copy(record)
         if record.pending_url is None or record.polls_left is None:
             return
         if record.polls_left > 0:

@@ -41,9 +41,18 @@ class PoolCluster(Cluster):
             for watcher in list(image.watchers_list()):
                 self._handle.blocklist_add(watcher['addr'], _FENCED_S)
             deadline = time.monotonic() + 30
-            while list(image.watchers_list()):
-                assert time.monotonic() < deadline, f'{name} is still open'
+            while left := list(image.watchers_list()):
+                assert time.monotonic() < deadline, (
+                    f'{name} is still open at {left}; the OSD knows of '
+                    f'{self._living_watches()}')
                 time.sleep(0.05)
+
+    def _living_watches(self) -> list[str]:
+        """Those that end by themselves; an OSD may have others on record."""
+        _, out, _ = self._handle.osd_command(
+            0, json.dumps({'prefix': 'dump_watchers', 'format': 'json'}), b'')
+        return [f'{each["object"]} {each["entity_addr"]}'
+                for each in json.loads(out)]
 
     def destroy(self, pool: str, is_due: Callable[[str], bool]) -> None:
         """Remove by force every rbd_image, in the trash too, whose name

@@ -11,7 +11,7 @@ from typing import Any
 from tests.faults import operations
 from tests.faults.effects import SIDES, KillPoint
 from tests.faults.harness import Harness, new_run
-from tests.faults.lane import new_id
+from tests.faults.lane import Lane, new_id
 from tests.faults.view import NAMESPACE
 from tests.faults.zygote import Ended
 from tests.functional import content
@@ -29,6 +29,7 @@ _KILLED_ONE_IN = 3
 # Until it is known how many side effects a step has.
 _FEW_EFFECTS = 8
 _GUEST_WRITES = 3
+_TOLD_EVERY = 100
 _SETTINGS: Mapping[str, Mapping[str, object]] = {
     'clones': {}, 'copies': {'rbd_max_clone_depth': 0},
     'plain': {'enable_clone_optimization': 'false'}}
@@ -61,9 +62,10 @@ class Step:
 class KilledModel(Model):
     """:ivar tag: what the ids of all that it makes begin with."""
 
-    def __init__(self, harness: Harness, seed: int) -> None:
+    def __init__(self, harness: Harness, lane: Lane, seed: int) -> None:
         self._harness = harness
-        self._lane = harness.lanes[0]
+        self._lane = lane
+        self.seed = seed
         super().__init__(self._lane.cluster, self._lane.pool, seed)
         self.tag = new_run()
         self.log: list[str] = []
@@ -82,6 +84,9 @@ class KilledModel(Model):
                 ended = list(two.map(self._do, steps, points))
                 self._settle(steps, points, ended)
                 self._compare()
+                if len(self.log) % _TOLD_EVERY == 0:
+                    print(f'seed {self.seed}: {len(self.log)} of {count} '
+                          f'steps, {self.kills} of them killed', flush=True)
 
     def _choose(self) -> list[Step]:
         """Two that do not touch the same."""
@@ -294,6 +299,10 @@ class KilledModel(Model):
             self.check(self.some(self.volumes))
             for _ in range(_GUEST_WRITES):
                 self.write()
+
+    def restore(self) -> None:
+        """By force."""
+        self._lane.restore(self.tag)
 
     def tear_down(self) -> None:
         """Delete everything as its owner would; nothing else is left."""

@@ -43,6 +43,7 @@ _DEFAULTS: Overrides = {
     'ceph': {'rados_connect_timeout': 20, 'rados_connection_retries': 0},
     'optimized': {'rados_connect_timeout': 20,
                   'rados_connection_retries': 0},
+    'libvirt': {'rbd_connect_timeout': 20},
 }
 #: Whoever has no credentials of a service beside the user's.
 NO_SERVICE: Overrides = {'glance': {'auth_type': None},

@@ -103,6 +103,7 @@ def test_the_oldest_unused_one_makes_room(
     assert _bases(house) == [base.base_name(first)]
 
     small.volumes.delete(name)
+    small.reclaimer.wait()  # until then the base has a clone
     house.create(second, driver=small)
     small.reclaimer.wait()
     assert _bases(house) == [base.base_name(second)]

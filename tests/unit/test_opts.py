@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from oslo_config import cfg, generator
 
-from volume_rbd import exception, opts
+from volume_rbd import exception, model, opts
 from volume_rbd.model import GIB, MIB
 
 CINDER_CONF = """\
@@ -97,7 +97,7 @@ def test_a_cinder_conf_works_as_it_is(load: Load) -> None:
             user='cinder', ceph_conf='/etc/ceph/ceph.conf',
             connect_timeout_s=5),
         secret_uuid='457eb676-33da-42ec-9a8c-9293d545c337',
-        max_clone_depth=3, object_size_bytes=8 * MIB,
+        max_clone_depth=3, layout=model.Layout(8 * MIB),
         max_volume_bytes=100 * GIB)
 
 
@@ -135,7 +135,7 @@ def test_the_defaults_of_the_values_are_those_of_the_options() -> None:
     fresh = opts.BackendConfig(name='b', pool='rbd')
     known = {option.name: option.default for option in opts.backend_opts}
     assert fresh.max_clone_depth == known['rbd_max_clone_depth']
-    assert fresh.object_size_bytes == known['rbd_store_chunk_size'] * MIB
+    assert fresh.layout == model.Layout(known['rbd_store_chunk_size'] * MIB)
     assert fresh.registration_timeout_s == known['clone_registration_timeout']
     assert fresh.clone_upload_flatten == known['clone_upload_flatten']
     assert fresh.image_base_cache == known['image_base_cache']

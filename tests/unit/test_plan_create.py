@@ -606,3 +606,33 @@ def test_what_came_through_glance_is_for_who_may_download_it(
         is_direct: bool) -> None:
     decided = _with_base(base=dataclasses.replace(BASE, is_direct=is_direct))
     assert decided.must_be_downloadable != is_direct
+
+
+# -- a clone or nothing -------------------------------------------------------
+
+def test_by_policy_there_is_no_way_but_a_clone() -> None:
+    decided = plan.plan_create(create_facts(must_clone=True))
+    assert [choice.strategy for choice in decided.choices] == [Strategy.CLONE]
+
+
+@pytest.mark.parametrize(('change', 'reason'), DOWNLOADED + COPIED)
+def test_by_policy_what_is_no_clone_is_refused_with_its_reason(
+        change: dict[str, Any], reason: Reason) -> None:
+    with pytest.raises(exception.NotCloneable) as caught:
+        plan.plan_create(create_facts(must_clone=True, **change))
+    assert caught.value.reason == reason
+    assert plan.SENTENCES[reason] in caught.value.message
+
+
+# -- what qemu can read -------------------------------------------------------
+
+@pytest.mark.parametrize(('change', 'is_direct'), [
+    ({}, True), ({'size_bytes': GIB + 1}, False),
+    ({'may_write': False}, False)])
+def test_a_file_is_converted_where_it_lies_if_qemu_can_open_it(
+        change: dict[str, Any], is_direct: bool) -> None:
+    where = dataclasses.replace(place(), **change)
+    decided = plan.plan_create(create_facts(
+        image_disk_format='qcow2', locations=(where,)))
+    assert decided.strategy is Strategy.CONVERT
+    assert (decided.source is not None) is is_direct

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from volume_rbd import exception, model
@@ -17,25 +18,28 @@ _REFUSALS = (exception.InvalidInput, exception.NotSupported)
 
 
 def clone(cluster: RadosCluster, parent: model.SnapSpec,
-          child: model.ImageSpec, features: int) -> None:
-    """Clone, in format 2 if it can be."""
+          child: model.ImageSpec, options: Mapping[str, Any]) -> None:
+    """Clone, in format 2 if it can be.
+
+    :param options: features and layout, as librbd takes them.
+    """
     try:
-        _clone(cluster, parent, child, features)
+        _clone(cluster, parent, child, options)
     except _REFUSALS:
         # "auto" of an old cluster, or the pool's own setting, chose format
         # 1, which wants protection; or the OSDs do not know format 2.
-        _clone_format_1(cluster, parent, child, features)
+        _clone_format_1(cluster, parent, child, options)
 
 
 def _clone(cluster: RadosCluster, parent: model.SnapSpec,
-           child: model.ImageSpec, features: int) -> None:
+           child: model.ImageSpec, options: Mapping[str, Any]) -> None:
     with cluster.use(child.pool) as (session, ioctx):
         parent_ioctx = session.ioctx(parent.pool)
         with session.translating(f'make the clone {child} of', parent):
             try:
                 bindings.rbd().RBD().clone(
                     parent_ioctx, parent.image, parent.snapshot,
-                    ioctx, child.name, features=features)
+                    ioctx, child.name, **options)
             except bindings.rbd().ImageExists:
                 raise exception.ImageExists(
                     f'Cannot clone {parent}: {child} exists.') from None
@@ -54,7 +58,8 @@ def _require_image(ioctx: Any, parent: model.SnapSpec) -> None:
 
 
 def _clone_format_1(cluster: RadosCluster, parent: model.SnapSpec,
-                    child: model.ImageSpec, features: int) -> None:
+                    child: model.ImageSpec, options: Mapping[str, Any]
+                    ) -> None:
     pool = cluster.pool(parent.pool)
     with pool.open(parent.image) as image:
         found = image.find_snapshot(parent.snapshot)
@@ -63,7 +68,7 @@ def _clone_format_1(cluster: RadosCluster, parent: model.SnapSpec,
                 f'Cannot clone {parent}: there is no such snapshot.')
         try:
             image.protect_snapshot(parent.snapshot)
-            _clone(cluster.in_clone_format_1(), parent, child, features)
+            _clone(cluster.in_clone_format_1(), parent, child, options)
         except exception.VolumeRBDError as error:
             if not found.is_protected:
                 image.unprotect_snapshot(parent.snapshot)
@@ -93,7 +98,10 @@ def parent(session: Session, ioctx: Any, image: Any) -> ParentInfo | None:
         return None
     pool = names['pool_name']
     parent_ioctx = session.ioctx(pool)
-    image_id, snapshot_id = header.parent_ids(ioctx, image.id())
+    found = header.parent(ioctx, image.id())
+    if found is None:  # flattened in this moment
+        return None
+    image_id, snapshot_id = found.image_id, found.snapshot_id
     entry = trash.find(
         session, parent_ioctx, model.ImageSpec(pool, image_id))
     return ParentInfo(

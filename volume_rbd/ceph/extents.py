@@ -20,10 +20,9 @@ def extents(image: Any, offset: int, length: int) -> Iterator[Extent]:
 
 
 def _windows(image: Any, offset: int, end: int) -> Iterator[Extent]:
-    object_size = image.stat()['obj_size']
+    period, window = _periods(image)
     whole_object = _has_valid_object_map(image)
-    window = _WINDOW_OBJECTS * object_size
-    start = offset // object_size * object_size
+    start = offset // period * period
     while start < end:
         # Whole objects are asked for: fast-diff of Ceph 16 is not exact
         # about ranges that begin inside one.
@@ -35,9 +34,8 @@ def _windows(image: Any, offset: int, end: int) -> Iterator[Extent]:
 
 def changes(image: Any, since: str) -> Iterator[Extent]:
     """Where *image* differs from its snapshot *since*, ascending."""
-    object_size = image.stat()['obj_size']
+    _, window = _periods(image)
     whole_object = _has_valid_object_map(image)
-    window = _WINDOW_OBJECTS * object_size
     size = image.size()
     for start in range(0, size, window):
         found: list[tuple[int, int, bool]] = []
@@ -47,6 +45,14 @@ def changes(image: Any, since: str) -> Iterator[Extent]:
             include_parent=True, whole_object=whole_object)
         for offset, length, exists in sorted(found):
             yield Extent(offset, length, bool(exists))
+
+
+def _periods(image: Any) -> tuple[int, int]:
+    """The bytes that whole objects have between them, which is one, or as
+    many as take turns; and a window of such."""
+    count = image.stripe_count()
+    period: int = image.stat()['obj_size'] * count
+    return period, max(_WINDOW_OBJECTS // count, 1) * period
 
 
 def _has_valid_object_map(image: Any) -> bool:

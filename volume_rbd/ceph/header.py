@@ -8,6 +8,7 @@ is encoded as on disk, so it stays what it is.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import errno
 import struct
 from collections.abc import Iterable
@@ -28,8 +29,22 @@ def _call(ioctx: Any, name: str, method: str, data: bytes) -> bytes:
     return found
 
 
-def parent_ids(ioctx: Any, image_id: str) -> tuple[str, int]:
-    """The ids of the parent image and of its snapshot.
+def image_id(ioctx: Any, name: str) -> str:
+    """The id of the rbd_image *name*, which need not be opened."""
+    return _bytes(ioctx.read(f'rbd_id.{name}', 4096), 0)[0].decode()
+
+
+@dataclasses.dataclass(frozen=True)
+class Parent:
+    """Of the parent of an rbd_image, and of the snapshot of it."""
+
+    pool_id: int
+    image_id: str
+    snapshot_id: int
+
+
+def parent(ioctx: Any, image_id: str) -> Parent | None:
+    """None for what is no clone.
 
     The bindings tell the snapshot's name only, which is not unique: several
     in the trash namespace may share their original one.
@@ -37,10 +52,13 @@ def parent_ids(ioctx: Any, image_id: str) -> tuple[str, int]:
     # cls::rbd::ParentImageSpec (parent_get, Ceph 14): version, compat,
     # length; pool id, namespace, image id, snapshot id.
     data = _call(ioctx, f'rbd_header.{image_id}', 'parent_get', b'')
+    (pool_id,) = struct.unpack_from('<q', data, 1 + 1 + 4)
+    if pool_id < 0:
+        return None
     _namespace, at = _bytes(data, 1 + 1 + 4 + 8)
     parent_id, at = _bytes(data, at)
     (snapshot_id,) = struct.unpack_from('<Q', data, at)
-    return parent_id.decode(), snapshot_id
+    return Parent(pool_id, parent_id.decode(), snapshot_id)
 
 
 def snapshot_time(ioctx: Any, image_id: str, snapshot_id: int) -> float:

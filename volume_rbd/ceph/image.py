@@ -15,6 +15,7 @@ from volume_rbd.ceph import (
     errors,
     header,
     interface,
+    layouts,
     object_map,
     snapshot,
 )
@@ -74,6 +75,11 @@ class RBDImage:
         with self._doing('ask for the object size of'):
             size: int = self._raw.stat()['obj_size']
             return size
+
+    @property
+    def layout(self) -> model.Layout:
+        with self._doing('ask for the layout of'):
+            return layouts.of_image(self._session, self._ioctx, self._raw)
 
     @property
     def features(self) -> int:

@@ -58,6 +58,8 @@ DATA_POOL = 128
 CLONE_FEATURES = (LAYERING | EXCLUSIVE_LOCK | OBJECT_MAP | FAST_DIFF
                   | DEEP_FLATTEN)
 
+CLUSTERS_LAYOUT = model.Layout()
+
 
 @dataclasses.dataclass(frozen=True)
 class SnapshotInfo:
@@ -190,6 +192,10 @@ class Image(Protocol):
 
     @property
     def object_size_bytes(self) -> int: ...
+
+    @property
+    def layout(self) -> model.Layout:
+        """The object size, and what of the rest it has."""
 
     @property
     def features(self) -> int:
@@ -333,10 +339,21 @@ class Pool(Protocol):
         """:raises PoolNotFound, CephPermissionDenied, ClusterUnavailable:
         if it cannot be used."""
 
+    def may_write(self) -> bool:
+        """Whether the user may write to it; nothing is written."""
+
     def images(self) -> list[ImageSummary]: ...
 
     def has_image(self, name: str) -> bool:
         """Whether it can be opened: not in the trash, not half removed."""
+
+    def find_denied_pool(self, name: str) -> str | None:
+        """Which pool the user may not read of those that an rbd_image and
+        its ancestors are in; None: all may be read. Also for one that cannot
+        be opened for that reason.
+
+        :raises ImageNotFound:
+        """
 
     def sizes(self, image_ids: Iterable[str]) -> dict[str, int]:
         """The sizes of images by their ids, without opening them: one round
@@ -352,16 +369,24 @@ class Pool(Protocol):
 
     def create(self, name: str, size_bytes: int, *,
                features: int | None = None,
-               object_size_bytes: int | None = None) -> None:
-        """An empty rbd_image; *features* None takes the cluster's default."""
+               layout: model.Layout = CLUSTERS_LAYOUT) -> None:
+        """An empty rbd_image; *features* None takes the cluster's default.
+
+        :raises InvalidSize: the layout is none.
+        :raises PoolNotFound, CephPermissionDenied: also of the data pool.
+        """
 
     def clone(self, parent: model.SnapSpec, name: str, *,
-              features: int = CLONE_FEATURES) -> None:
+              features: int = CLONE_FEATURES,
+              layout: model.Layout = CLUSTERS_LAYOUT) -> None:
         """Clone *parent* (of any pool) into this pool.
 
         Clone v2, so that the parent snapshot may be removed; where the
         cluster refuses it the parent snapshot is protected and cloned in
         format 1.
+
+        :param layout: one without an object size leaves objects and stripes
+            as the parent has them; its data pool is never taken over.
         """
 
     def remove(self, name: str,

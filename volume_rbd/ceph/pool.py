@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from volume_rbd import exception, model
 from volume_rbd.ceph import (
+    access,
     bindings,
     clone,
     errors,
     group,
     header,
+    layouts,
     mon,
     trash,
 )
 from volume_rbd.ceph.image import RBDImage
 from volume_rbd.ceph.interface import (
     CLONE_FEATURES,
+    CLUSTERS_LAYOUT,
     ImageSummary,
     PoolUsage,
     TrashEntry,
@@ -63,6 +66,16 @@ class RBDPool:
                 bindings.rados().ObjectNotFound):
             ioctx.stat('rbd_directory')
 
+    def may_write(self) -> bool:
+        # To remove what is not there takes the cap, and changes nothing.
+        try:
+            with self._doing('write to') as ioctx, contextlib.suppress(
+                    bindings.rados().ObjectNotFound):
+                ioctx.remove_object('volume_rbd.may-this-be-written')
+        except exception.CephPermissionDenied:
+            return False
+        return True
+
     def images(self) -> list[ImageSummary]:
         with self._doing('list the rbd_images of') as ioctx:
             return [ImageSummary(name=found['name'], id=found['id'])
@@ -76,6 +89,10 @@ class RBDPool:
             except bindings.rados().ObjectNotFound:
                 return False
             return True
+
+    def find_denied_pool(self, name: str) -> str | None:
+        with self._cluster.session() as session:
+            return access.find_denied_pool(session, self._spec(name))
 
     def sizes(self, image_ids: Iterable[str]) -> dict[str, int]:
         with self._doing('ask for the sizes of the rbd_images of') as ioctx:
@@ -141,18 +158,22 @@ class RBDPool:
     # -- make and remove ---------------------------------------------------
     def create(self, name: str, size_bytes: int, *,
                features: int | None = None,
-               object_size_bytes: int | None = None) -> None:
+               layout: model.Layout = CLUSTERS_LAYOUT) -> None:
         if size_bytes < 0:
             raise exception.InvalidSize(
                 f'{self._spec(name)} cannot have {size_bytes} bytes.')
+        options = layouts.get_options(self._cluster, layout)
         with self._doing('create', name) as ioctx:
             bindings.rbd().RBD().create(
-                ioctx, name, size_bytes, order=_order(object_size_bytes),
-                old_format=False, features=features)
+                ioctx, name, size_bytes, old_format=False, features=features,
+                **options)
 
     def clone(self, parent: model.SnapSpec, name: str, *,
-              features: int = CLONE_FEATURES) -> None:
-        clone.clone(self._cluster, parent, self._spec(name), features)
+              features: int = CLONE_FEATURES,
+              layout: model.Layout = CLUSTERS_LAYOUT) -> None:
+        clone.clone(self._cluster, parent, self._spec(name), {
+            'features': features,
+            **layouts.get_options(self._cluster, layout)})
 
     def remove(self, name: str,
                on_progress: Callable[[int, int], None] | None = None
@@ -220,13 +241,3 @@ def _closing(session: Session, raw: Any, spec: model.ImageSpec
         raise
     with session.translating('close', spec):
         raw.close()
-
-
-def _order(object_size_bytes: int | None) -> int | None:
-    if object_size_bytes is None:
-        return None
-    if object_size_bytes <= 0 or object_size_bytes & (object_size_bytes - 1):
-        raise exception.InvalidSize(
-            f'An object size of {object_size_bytes} bytes is not possible.',
-            remedy='Use a power of two.')
-    return object_size_bytes.bit_length() - 1

@@ -63,6 +63,7 @@ class PlanUpload(base.ShowOne):
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument('name', metavar='NAME', help='the volume')
         upload.add_image_arguments(parser, is_named=False)
+        upload.add_decryption_arguments(parser)
         return parser
 
     def fields(self, parsed_args: argparse.Namespace) -> Mapping[str, Any]:

@@ -69,6 +69,9 @@ class SandboxUp(OfSandbox, base.ShowOne):
                     'client.glance may read the volumes pool')
         _add_switch(parser, 'nova-reads-volumes',
                     'client.nova may read the volumes pool')
+        _add_switch(parser, 'nova-writes-images',
+                    'client.nova may write into the images pool: a disk '
+                    'becomes an image by a clone')
         _add_switch(parser, 'show-multiple-locations',
                     "Glance's old locations API (unsafe)")
         return parser
@@ -84,6 +87,7 @@ class SandboxUp(OfSandbox, base.ShowOne):
             'secure_hash': parsed_args.secure_hash,
             'glance_reads_volumes': parsed_args.glance_reads_volumes,
             'nova_reads_volumes': parsed_args.nova_reads_volumes,
+            'nova_writes_images': parsed_args.nova_writes_images,
             'show_multiple_locations': parsed_args.show_multiple_locations}
         given = {key: value for key, value in values.items()
                  if value is not None}

@@ -30,6 +30,10 @@ def add_image_arguments(parser: argparse.ArgumentParser, *,
     parser.add_argument(
         '--property', metavar='KEY=VALUE', action='append', default=[],
         help='a property of the new image; may be given several times')
+
+
+def add_decryption_arguments(parser: argparse.ArgumentParser) -> None:
+    """What opens a volume that is encrypted, and what for."""
     secret.add_key_arguments(parser, 'the volume is encrypted with')
     parser.add_argument(
         '--decrypt', action='store_true',
@@ -81,6 +85,7 @@ class Upload(base.ShowOne):
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument('name', metavar='NAME', help='the volume')
         add_image_arguments(parser)
+        add_decryption_arguments(parser)
         return parser
 
     def fields(self, parsed_args: argparse.Namespace) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from typing import Self
 
 from volume_rbd import manager
 from volume_rbd.compute import config
+from volume_rbd.compute.disks import Disks
 from volume_rbd.compute.pools import Pools
 from volume_rbd.driver import RBDDriver
 
@@ -40,6 +41,7 @@ class ComputeAgent:
             environ=environ)
         self.config = config.get_config(self.manager.conf)
         self._driver: RBDDriver | None = None
+        self._disks: Disks | None = None
         self._pools: Pools | None = None
 
     @property
@@ -48,6 +50,13 @@ class ComputeAgent:
         if self._driver is None:
             self._driver = self.manager.open(self.config.disks)
         return self._driver
+
+    @property
+    def disks(self) -> Disks:
+        """The disks in RBD."""
+        if self._disks is None:
+            self._disks = Disks(self.config, self.driver, self.manager.glance)
+        return self._disks
 
     @property
     def pools(self) -> Pools:

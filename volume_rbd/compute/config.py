@@ -9,7 +9,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from volume_rbd import exception, opts
+from volume_rbd import exception, model, opts
 from volume_rbd.compute import options
 
 #: What a backend of disks is called in messages and records.
@@ -49,7 +49,6 @@ class ComputeConfig:
         its guest's folder.
     :param copy_store: the Glance store that images are copied into to be
         cloned; None: they are not.
-    :param must_clone: or there is no disk.
     :param snapshot_format: None: that of the disk.
     """
 
@@ -61,7 +60,6 @@ class ComputeConfig:
     copy_store: str | None = None
     copy_poll_s: float = 15
     copy_timeout_s: float = 600
-    must_clone: bool = False
     connection_uri: str = 'qemu:///system'
     base_storage_pool: str = 'nova-base-images-pool'
     disks_storage_pool: str = 'nova-disks-pool'
@@ -120,7 +118,6 @@ def _freeze(conf: cfg.ConfigOpts) -> ComputeConfig:
         copy_store=group.images_rbd_glance_store_name or None,
         copy_poll_s=group.images_rbd_glance_copy_poll_interval,
         copy_timeout_s=group.images_rbd_glance_copy_timeout,
-        must_clone=group.images_rbd_must_clone,
         connection_uri=group.connection_uri or 'qemu:///system',
         base_storage_pool=group.base_storage_pool,
         disks_storage_pool=group.disks_storage_pool,
@@ -131,10 +128,30 @@ def _freeze_disks(conf: cfg.ConfigOpts) -> opts.BackendConfig:
     defaults = opts.get_signature_defaults(conf)
     if conf[opts.GLANCE_GROUP].verify_glance_signatures:
         defaults['verify_signatures'] = 'required'
-    return opts.freeze_backend(
+    disks = opts.freeze_backend(
         _Libvirt(conf), BACKEND_NAME,
         vmdk_allowed_types=conf.vmdk_allowed_types,
         flow_connection=conf.flow_connection, **defaults)
+    group = conf[options.LIBVIRT_GROUP]
+    return dataclasses.replace(
+        disks, layout=_freeze_layout(group, disks.layout),
+        must_clone=group.images_rbd_must_clone)
+
+
+def _freeze_layout(group: Any, layout: model.Layout) -> model.Layout:
+    """:param layout: of who asks for neither stripes nor a data pool."""
+    layout = dataclasses.replace(
+        layout,
+        stripe_unit_bytes=group.images_rbd_stripe_unit * 1024 or None,
+        stripe_count=group.images_rbd_stripe_count or None,
+        data_pool=group.images_rbd_data_pool or None)
+    try:
+        layout.check()
+    except exception.InvalidSize as error:
+        raise exception.ConfigurationError(
+            '[libvirt] images_rbd_stripe_unit and images_rbd_stripe_count: '
+            f'{error.message}', remedy=error.remedy) from None
+    return layout
 
 
 def _freeze_fetch(conf: cfg.ConfigOpts, disks: opts.ClusterConfig,

@@ -92,6 +92,7 @@ libvirt_opts: list[cfg.Opt] = [
     cfg.IntOpt(
         'images_rbd_stripe_unit', default=0, min=0,
         help='KiB that go to one object before the next one has its turn; '
+             'a power of two, at most rbd_store_chunk_size, and together '
              'with images_rbd_stripe_count. 0: no striping but by whole '
              'objects.'),
     cfg.IntOpt(

@@ -64,36 +64,59 @@ def for_create(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
     places = tuple(
         _look_at(cluster, plan.judge_location(
             url, image.id, cluster.fsid, stores.infos or (),
-            config.image_pools), stores.problem)
+            config.image_pools), stores.problem,
+            for_qemu=image.disk_format != 'raw')
         for url in glance.get_locations(image_id))
-    return dataclasses.replace(known, locations=places)
+    return dataclasses.replace(known, locations=places,
+                               must_clone=config.must_clone)
 
 
 def _look_at(cluster: Cluster, place: plan.LocationFacts,
-             stores_problem: plan.Reason | None) -> plan.LocationFacts:
-    """Open the snapshot of a trusted location; others are left alone."""
+             stores_problem: plan.Reason | None, *, for_qemu: bool
+             ) -> plan.LocationFacts:
+    """Open the snapshot of a trusted location; others are left alone.
+
+    :param for_qemu: it will have to be read by that.
+    """
     location = place.location
     if place.problem is plan.Reason.FOREIGN_LOCATION and stores_problem:
         # Not known to be foreign: Glance did not tell its pools.
         return dataclasses.replace(place, problem=stores_problem)
     if place.problem is not None or location is None:
         return place
+    pool = cluster.pool(location.pool)
     try:
-        with cluster.pool(location.pool).open(
+        with pool.open(
                 location.image, snapshot=location.snapshot,
                 read_only=True) as snapshot:
             return dataclasses.replace(
                 place, size_bytes=snapshot.size_bytes,
-                depth=ancestry.depth(cluster, snapshot))
+                depth=ancestry.depth(cluster, snapshot),
+                may_write=not for_qemu or pool.may_write())
     except (exception.ImageNotFound, exception.SnapshotNotFound):
         problem = plan.Reason.MISSING_SNAPSHOT
     except exception.CephPermissionDenied:
-        problem = plan.Reason.SNAPSHOT_DENIED
+        return dataclasses.replace(
+            place, problem=plan.Reason.SNAPSHOT_DENIED,
+            detail=_missing_cap(cluster, location))
     except exception.Unavailable:
         raise
     except exception.VolumeRBDError:
         problem = plan.Reason.SNAPSHOT_UNREADABLE
     return dataclasses.replace(place, problem=problem)
+
+
+def _missing_cap(cluster: Cluster, location: model.RBDLocation) -> str:
+    """Of an image that is a clone of a volume it may be that of the volumes'
+    pool."""
+    try:
+        pool = cluster.pool(location.pool).find_denied_pool(location.image)
+    except exception.VolumeRBDError:
+        pool = None
+    if pool is None:
+        return ''
+    return (f'client.{cluster.user} needs the cap "profile rbd-read-only '
+            f'pool={pool}"')
 
 
 def for_upload(config: opts.BackendConfig, cluster: Cluster, glance: Glance,

@@ -72,7 +72,7 @@ class FromFile:
         settings.check(volume)
         name = volume.name
         self._pool.create(name, size_bytes,
-                          object_size_bytes=self._config.object_size_bytes)
+                          layout=self._config.layout)
         try:
             with self._pool.open(name) as image:
                 lineage.adopt(image, kind=lineage.VOLUME, origin=origin,

@@ -125,7 +125,7 @@ class Migration:
               ) -> None:
         way.pool.create(way.unfinished, source.size_bytes,
                         features=source.features & ~_NOT_KEPT,
-                        object_size_bytes=source.object_size_bytes)
+                        layout=model.Layout(source.object_size_bytes))
         with way.pool.open(way.unfinished) as made:
             lineage.adopt(made, kind=lineage.VOLUME, origin=way.origin,
                           job=str(uuid.uuid4()), state=lineage.PENDING)

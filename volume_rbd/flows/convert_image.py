@@ -61,7 +61,8 @@ class StageFile(Task):
         # Whole sectors: qemu's rbd driver fails at the end of others.
         staging.make(tools.pool, name,
                      -(-image_size_bytes // _SECTOR_BYTES) * _SECTOR_BYTES,
-                     job=job, origin=f'glance:{image_id}')
+                     job=job, origin=f'glance:{image_id}',
+                     layout=tools.config.layout)
 
         def look(head: bytes) -> None:
             disk_bytes = inspection.inspect_head(

@@ -36,8 +36,7 @@ class CopyImage(Task):
         target = copies.Target(
             pool, volume_name, lineage.VOLUME, size_bytes,
             lambda: pool.create(
-                volume_name, size_bytes,
-                object_size_bytes=tools.config.object_size_bytes))
+                volume_name, size_bytes, layout=tools.config.layout))
         if tools.is_resumed:
             copies.drop_unfit(target, owning.made_by(
                 self.tools, job, owning.is_blank(size_bytes)))

@@ -29,8 +29,7 @@ class CopyPart(making.Making):
         target = copies.Target(
             pool, volume_name, lineage.VOLUME, size_bytes,
             lambda: pool.create(
-                volume_name, size_bytes,
-                object_size_bytes=tools.config.object_size_bytes))
+                volume_name, size_bytes, layout=tools.config.layout))
         source = model.SnapSpec(pool.name, source_volume, source_snapshot)
         with opened(pool, source_volume, source_snapshot) as (part, origin):
             making.check_not_smaller(size_bytes, source, part.size_bytes)

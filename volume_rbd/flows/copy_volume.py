@@ -134,4 +134,5 @@ def _target(pool: Pool, image_id: str, snapshot: Image) -> copies.Target:
         pool, image_id, lineage.GLANCE_IMAGE, snapshot.size_bytes,
         lambda: pool.create(image_id, snapshot.size_bytes,
                             features=CLONE_FEATURES,
-                            object_size_bytes=snapshot.object_size_bytes))
+                            layout=model.Layout(
+                                snapshot.object_size_bytes)))

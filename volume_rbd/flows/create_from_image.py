@@ -106,11 +106,13 @@ class CloneImage(Task):
                 source: Sequence[str], size_bytes: int) -> None:
         parent = model.SnapSpec(*source)
         pool = self.tools.pool
+        layout = self.tools.config.layout.of_clone()
         if self.tools.is_resumed:
             self._drop(job, volume_name, source)
         try:
             copies.make_anew(pool, volume_name, lineage.VOLUME,
-                             lambda: pool.clone(parent, volume_name),
+                             lambda: pool.clone(
+                                 parent, volume_name, layout=layout),
                              self.tools.report)
         except (exception.SnapshotNotFound, exception.ImageNotFound) as error:
             raise _not_cloneable(plan.Reason.MISSING_SNAPSHOT, error) from None
@@ -151,8 +153,7 @@ class CreateBlank(Task):
             self._drop(job, volume_name, size_bytes)
         copies.make_anew(
             pool, volume_name, lineage.VOLUME, lambda: pool.create(
-                volume_name, size_bytes,
-                object_size_bytes=self.tools.config.object_size_bytes),
+                volume_name, size_bytes, layout=self.tools.config.layout),
             self.tools.report)
         with self.or_undo(lambda: pool.remove(volume_name)), \
                 pool.open(volume_name) as volume:

@@ -121,8 +121,8 @@ class MakeBlank(making.Making):
                 settings: Mapping[str, Any] | None) -> None:
         with self.made(job, volume_name, 'blank',
                        lambda: self.tools.pool.create(
-                           volume_name, size_bytes, object_size_bytes=(
-                               self.tools.config.object_size_bytes)),
+                           volume_name, size_bytes,
+                           layout=self.tools.config.layout),
                        owning.is_blank(size_bytes), settings):
             pass
 
@@ -143,7 +143,9 @@ class CloneSnapshot(making.Making):
                 settings: Mapping[str, Any] | None) -> None:
         source = self._source(volume_name, source_volume, source_snapshot)
         with self.made(job, volume_name, f'rbd:{source}',
-                       lambda: self.tools.pool.clone(source, volume_name),
+                       lambda: self.tools.pool.clone(
+                           source, volume_name,
+                           layout=self.tools.config.layout.of_clone()),
                        owning.is_clone_begun(source, self.tools.cluster),
                        settings) as volume:
             if is_size_fixed:

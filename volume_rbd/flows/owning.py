@@ -107,9 +107,14 @@ def is_any(image: Image) -> bool:
 def drop(pool: Pool, name: str, is_ours: Test,
          remove: Callable[[Pool, str], None] = staging.drop) -> None:
     """Remove the rbd_image *name* if it is there and ours."""
-    # Where it cannot be opened its removal may have been interrupted.
-    with contextlib.suppress(exception.ImageNotFound), \
-            pool.open(name, read_only=True) as image:
-        if not is_ours(image):
-            return
+    try:
+        with pool.open(name, read_only=True) as image:
+            if not is_ours(image):
+                return
+    except exception.ImageNotFound:
+        # Its removal may have been interrupted, unless we may not write
+        # there: then nothing in it is ours.
+        with contextlib.suppress(exception.CephPermissionDenied):
+            remove(pool, name)
+        return
     remove(pool, name)

@@ -8,9 +8,9 @@ import time
 
 from oslo_log import log as logging
 
-from volume_rbd import exception
+from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
-from volume_rbd.ceph.interface import Image, Pool
+from volume_rbd.ceph.interface import CLUSTERS_LAYOUT, Image, Pool
 
 LOG = logging.getLogger(__name__)
 
@@ -27,14 +27,14 @@ def stage_name(owner: str) -> str:
     return PREFIX + owner
 
 
-def make(pool: Pool, name: str, size_bytes: int, *, job: str, origin: str
-         ) -> None:
+def make(pool: Pool, name: str, size_bytes: int, *, job: str, origin: str,
+         layout: model.Layout = CLUSTERS_LAYOUT) -> None:
     """An empty one, marked.
 
     :raises ImageBusy: another operation of the same name is at work.
     """
     drop_left(pool, name)
-    pool.create(name, size_bytes)
+    pool.create(name, size_bytes, layout=layout)
     try:
         mark(pool, name, job=job, origin=origin)
     except BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from oslo_log import log as logging
@@ -34,6 +34,14 @@ _NEED_PAIR: channels.Remedies = {exception.GlanceForbidden: (
 _NEED_LOCATIONS: channels.Remedies = {exception.GlanceForbidden: (
     'This Glance does not let clients set locations '
     '(show_multiple_locations). Leave it so.')}
+
+_NEED_COPY: channels.Remedies = {
+    exception.GlanceForbidden: (
+        'Allow it in Glance\'s policy "copy_image", which by default is for '
+        'the role admin only, or have an admin copy the image ("glance '
+        'image-import --import-method copy-image").'),
+    exception.InvalidInput: (
+        "See that Glance's enabled_import_methods has copy-image.")}
 
 
 class GlanceClient:
@@ -159,6 +167,16 @@ class GlanceClient:
                 url_of_image, headers={'Content-Type': _PATCH},
                 data=json.dumps(patch)),
             remedies=_NEED_LOCATIONS)
+
+    def copy_image(self, image_id: str, store_ids: Sequence[str]) -> None:
+        channels.image_url(image_id)
+        self._user.call_once(
+            f'Having Glance image {image_id} copied into '
+            f'{", ".join(store_ids)}',
+            lambda: self._user.images.image_import(
+                image_id, method='copy-image', stores=list(store_ids),
+                allow_failure=False),
+            remedies=_NEED_COPY)
 
     # -- the service's session ----------------------------------------------
     def get_stores(self) -> list[model.StoreInfo]:

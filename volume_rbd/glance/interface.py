@@ -26,7 +26,7 @@ Units
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Protocol
 
 from volume_rbd import model
@@ -110,6 +110,20 @@ class Glance(Protocol):
 
         :param hashes: become the image's, the checksum too; nobody compares
             them. GlanceConflict where Glance hashes by another algorithm.
+        """
+
+    def copy_image(self, image_id: str, store_ids: Sequence[str]) -> None:
+        """Have an active image copied into more stores (the import method
+        copy-image). Returns when Glance has begun: poll the image's
+        ``stores``, and its properties os_glance_importing_to_stores and
+        os_glance_failed_import. Not retried.
+
+        :raises GlanceForbidden: the policy copy_image is mostly for the
+            role admin only.
+        :raises GlanceConflict: something is being imported already; or the
+            image is not active.
+        :raises InvalidInput: it is there already; or Glance does not have
+            the method enabled.
         """
 
     # -- the service's session ----------------------------------------------

@@ -35,6 +35,8 @@ class LocationFacts:
     :param problem: why it cannot be read; None if it can.
     :param depth: how many ancestors the image has itself.
     :param size_bytes: of the snapshot.
+    :param detail: more of the problem, for people.
+    :param may_write: the cephx user may write to its pool.
     """
 
     url: str
@@ -42,6 +44,8 @@ class LocationFacts:
     problem: Reason | None = None
     size_bytes: int = 0
     depth: int = 0
+    detail: str = ''
+    may_write: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +71,7 @@ class CreateFacts:
     :param encryption_wanted: the volume is to be encrypted; *size_bytes* is
         what is to fit into it.
     :param most_base_bytes: what all bases together may use; None: no limit.
+    :param must_clone: no bytes may be moved.
     """
 
     image: model.GlanceImage
@@ -80,6 +85,7 @@ class CreateFacts:
     base: BaseFacts | None = None
     encryption_wanted: bool = False
     most_base_bytes: int | None = None
+    must_clone: bool = False
     built: frozenset[Strategy] = BUILT
 
 
@@ -178,7 +184,22 @@ def plan_create(facts: CreateFacts) -> Plan:
     :raises GlanceImageNotUsable, InvalidSize, QuotaExceeded: no way can
         help.
     :raises NotSupported: nothing we have could do it.
+    :raises NotCloneable: by policy there is no other way.
     """
+    decided = _plan_any(facts)
+    if not facts.must_clone:
+        return decided
+    if decided.strategy is not Strategy.CLONE:
+        raise exception.NotCloneable(
+            f'Image {facts.image.id} cannot be cloned, and must be: '
+            f'{decided.sentence}', reason=decided.reason.value,
+            remedy='Use a raw image in an RBD store of this cluster, or turn '
+                   'images_rbd_must_clone off.')
+    # Nor are bytes moved where the clone fails.
+    return dataclasses.replace(decided, choices=decided.choices[:1])
+
+
+def _plan_any(facts: CreateFacts) -> Plan:
     check_image_usable(facts.image)
     size = volume_size(facts)
     source = _find_source(facts.locations)
@@ -208,11 +229,16 @@ def plan_create(facts: CreateFacts) -> Plan:
             else:
                 plan = dataclasses.replace(
                     plan, leaves_base=facts.base is None)
-        if source is not None and source.size_bytes % _SECTOR_BYTES:
-            # qemu's rbd driver ends with an assertion there (tried: 7.2).
+        if source is not None and not _is_readable_by_qemu(source):
             spec = None
         plan = dataclasses.replace(plan, source=spec)
     return settle(plan, reason, detail, wanted, facts.built)
+
+
+def _is_readable_by_qemu(source: LocationFacts) -> bool:
+    """qemu's rbd driver opens everything for writing, and ends with an
+    assertion behind the last whole sector (tried: 7.2)."""
+    return source.may_write and not source.size_bytes % _SECTOR_BYTES
 
 
 def _may_share_base(facts: CreateFacts) -> bool:
@@ -297,7 +323,8 @@ def _location_detail(facts: CreateFacts, reason: Reason) -> str:
         return f'disk_format {facts.image.disk_format}'
     if reason is Reason.NOT_BARE:
         return f'container_format {facts.image.container_format}'
-    return ''
+    return next((place.detail for place in facts.locations
+                 if place.problem is reason), '')
 
 
 #: A snapshot that can be read can be copied, whatever forbids to clone it.

@@ -36,7 +36,8 @@ def get_client_caps(options: Options) -> dict[str, Caps]:
             volumes if options.glance_reads_volumes else ()),
         'client.cinder': _rbd_everywhere(everything),
         'client.nova': get_nova_caps(
-            volumes if options.nova_reads_volumes else ()),
+            volumes if options.nova_reads_volumes else (),
+            writes_images=options.nova_writes_images),
     }
     if options.cinder:
         clients['client.hypervisor'] = get_hypervisor_caps(volumes)
@@ -60,12 +61,16 @@ def get_glance_caps(readable: Sequence[str]) -> Caps:
             'mgr': 'profile rbd pool=images'}
 
 
-def get_nova_caps(readable: Sequence[str]) -> Caps:
+def get_nova_caps(readable: Sequence[str], *, writes_images: bool = False
+                  ) -> Caps:
     """Caps of a compute node's user: its own pool, and what it clones from.
 
     :param readable: pools of volumes.
+    :param writes_images: what it clones into as well.
     """
-    osd = ['profile rbd pool=vms', *map(_read_only, ('images', *readable))]
+    images = ('profile rbd pool=images' if writes_images
+              else _read_only('images'))
+    osd = ['profile rbd pool=vms', images, *map(_read_only, readable)]
     return {'mon': 'profile rbd', 'osd': ', '.join(osd),
             'mgr': 'profile rbd pool=vms'}
 

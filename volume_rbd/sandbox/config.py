@@ -13,9 +13,14 @@ _VOLUME_API_VERSION = '3.70'
 
 
 def render(layout: Layout, state: State) -> str:
-    """volume-rbd.conf: two backends that differ in the optimisation only."""
+    """volume-rbd.conf: two backends that differ in the optimisation only, and
+    the disks of a compute agent."""
     sections: dict[str, dict[str, object]] = {
-        'DEFAULT': {'enabled_backends': 'ceph,optimized'}}
+        'DEFAULT': {'enabled_backends': 'ceph,optimized',
+                    'instances_path': layout.folder / 'instances'},
+        'libvirt': {'images_type': 'rbd', 'images_rbd_pool': 'vms',
+                    'images_rbd_ceph_conf': layout.ceph_conf,
+                    'rbd_user': 'nova'}}
     for name, optimized in (('ceph', False), ('optimized', True)):
         sections[name] = {
             'volume_backend_name': name,

@@ -27,6 +27,8 @@ class Options:
     :param glance_reads_volumes: client.glance may read the volumes pool;
         without it Glance cannot open a clone of a volume.
     :param nova_reads_volumes: client.nova may read the volumes pool.
+    :param nova_writes_images: client.nova may write into the images pool, so
+        that a disk becomes an image by a clone.
     :param show_multiple_locations: the old location API of Glance.
     :param quick_monitor: the monitor waits 50 ms, not a second, to batch
         changes: each snapshot is one. For tests, never for figures.
@@ -44,6 +46,7 @@ class Options:
     glance_threads: int = 8
     glance_reads_volumes: bool = True
     nova_reads_volumes: bool = True
+    nova_writes_images: bool = False
     show_multiple_locations: bool = False
     quick_monitor: bool = False
     cinder: bool = False

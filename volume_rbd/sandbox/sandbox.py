@@ -156,14 +156,16 @@ class Sandbox:
     # -- changes while it runs --------------------------------------------
 
     def set_caps(self, *, glance_reads_volumes: bool | None = None,
-                 nova_reads_volumes: bool | None = None) -> None:
+                 nova_reads_volumes: bool | None = None,
+                 nova_writes_images: bool | None = None) -> None:
         """Widen or narrow what Ceph allows; None leaves a switch alone.
 
         The options remember it. A client is bound by its new caps when it
         connects anew; Glance connects for every operation.
         """
         changes = {'glance_reads_volumes': glance_reads_volumes,
-                   'nova_reads_volumes': nova_reads_volumes}
+                   'nova_reads_volumes': nova_reads_volumes,
+                   'nova_writes_images': nova_writes_images}
         with self._locked():
             state = self._get_state()
             state.options = dataclasses.replace(state.options, **{

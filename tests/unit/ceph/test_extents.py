@@ -48,6 +48,9 @@ class _Image:
     def stat(self):
         return {'obj_size': 4}
 
+    def stripe_count(self):
+        return 1
+
     def size(self):
         return 159
 
@@ -102,6 +105,9 @@ class _Laid:
 
     def stat(self):
         return {'obj_size': self._object_size}
+
+    def stripe_count(self):
+        return 1
 
     def size(self):
         return self._size

@@ -64,7 +64,7 @@ def test_the_stock_drivers_options_mean_what_they_meant(
         'volume_backend_name = x\nimage_volume_cache_enabled = true'))
     backend = hello.backend
     assert (backend.pool, backend.cluster.user, backend.cluster.ceph_conf,
-            backend.max_clone_depth, backend.object_size_bytes,
+            backend.max_clone_depth, backend.layout.object_size_bytes,
             backend.cluster.connect_timeout_s,
             backend.flatten_volume_from_snapshot) == (
         'vols', 'cinder', '/etc/c.conf', 3, 8 * 1024 ** 2, 7, True)

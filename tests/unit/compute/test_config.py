@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from volume_rbd import compute, exception, opts
+from volume_rbd import compute, exception, model, opts
 
 Get = Callable[[str], compute.ComputeConfig]
 
@@ -90,7 +90,22 @@ def test_the_cache_has_another_name(get: Get) -> None:
     assert config.fetch.cache_folder == Path('/i/cache')
 
 
+def test_disks_are_striped_and_their_data_lies_elsewhere(get: Get) -> None:
+    assert get('').disks.layout == model.Layout(4 * model.MIB)
+    config = get('[libvirt]\nrbd_store_chunk_size = 8\n'
+                 'images_rbd_stripe_unit = 64\nimages_rbd_stripe_count = 16\n'
+                 'images_rbd_data_pool = vms-data\n')
+    assert config.disks.layout == model.Layout(
+        8 * model.MIB, 64 * 1024, 16, 'vms-data')
+
+
 @pytest.mark.parametrize('text', ['images_type = lvm',
+                                  'images_rbd_stripe_unit = 64',
+                                  'images_rbd_stripe_count = 4',
+                                  'images_rbd_stripe_unit = 96\n'
+                                  'images_rbd_stripe_count = 4',
+                                  'images_rbd_stripe_unit = 8192\n'
+                                  'images_rbd_stripe_count = 4',
                                   'rbd_store_chunk_size = 3',
                                   'images_rbd_glance_copy_timeout = soon'])
 def test_what_makes_no_sense(get: Get, text: str) -> None:

@@ -24,7 +24,7 @@ def world() -> World:
 # -- empty ones ---------------------------------------------------------------
 
 def test_an_empty_volume_has_the_size_and_our_mark(world: World) -> None:
-    world.configure(object_size_bytes=8 * MIB)
+    world.configure(layout=model.Layout(8 * MIB))
     with world.driver() as driver:
         driver.volumes.create(VolumeSpec(NEW, model.GIB))
         made = driver.volumes.show(NEW)

@@ -39,7 +39,8 @@ from volume_rbd.persistence import RadosBackend
 LOOKS = frozenset((
     'open', 'metadata', 'pool_metadata', 'parent', 'snapshots', 'watchers',
     'children', 'extents', 'changes', 'flush', 'check', 'images',
-    'has_image', 'sizes', 'usage', 'trash', 'find_trashed', 'groups',
+    'has_image', 'may_write', 'find_denied_pool', 'sizes', 'usage', 'trash',
+    'find_trashed', 'groups',
     'group_snapshots', 'fsid', 'pools', 'monitors', 'names', 'read_record',
     'get_image', 'get_stores', 'get_locations', 'get_tasks', 'has_image'))
 

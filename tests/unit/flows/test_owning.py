@@ -54,6 +54,12 @@ def test_what_bears_the_mark_of_another_job_is_left_alone(world: World
     assert not _drop(world, owning.is_any)
 
 
+def test_where_we_may_not_write_there_is_nothing_of_ours(world: World
+                                                         ) -> None:
+    world.ceph.caps['cinder'] = {'volumes': 'r'}
+    assert _drop(world, owning.is_any)
+
+
 def test_what_bears_no_mark_has_to_fit(world: World) -> None:
     world.volumes.create(NEW, MIB)
     assert not _drop(world, owning.is_blank(2 * MIB))

@@ -60,6 +60,13 @@ def test_a_switch_takes_the_read_on_volumes_away():
     assert 'profile rbd-read-only pool=images' in narrow['client.nova']['osd']
 
 
+def test_a_switch_lets_nova_write_images():
+    wide = caps.get_client_caps(Options(nova_writes_images=True))
+    assert wide['client.nova']['osd'] == (
+        'profile rbd pool=vms, profile rbd pool=images, '
+        'profile rbd-read-only pool=volumes')
+
+
 def test_cinder_writes_in_every_pool():
     wide = caps.get_client_caps(Options())['client.cinder']
     for pool in caps.POOLS:
@@ -190,6 +197,15 @@ def test_the_two_backends_differ_in_the_optimisation_only(layout):
     assert optimized.pop('volume_backend_name') == 'optimized'
     assert ceph == optimized
     assert ceph['rbd_user'] == 'cinder'
+
+
+def test_a_compute_agent_has_its_disks_in_a_pool_of_their_own(layout):
+    parsed = _parse(config.render(layout, _make_state()))
+    assert [parsed['libvirt'][name] for name in (
+        'images_type', 'images_rbd_pool', 'rbd_user', 'images_rbd_ceph_conf')
+        ] == ['rbd', 'vms', 'nova', str(layout.ceph_conf)]
+    assert parsed.defaults()['instances_path'] == str(
+        layout.folder / 'instances')
 
 
 def test_the_service_sends_its_token(layout):
