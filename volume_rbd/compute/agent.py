@@ -62,7 +62,8 @@ class ComputeAgent:
     def pools(self) -> Pools:
         """libvirt's storage pools; nothing is connected to yet."""
         if self._pools is None:
-            self._pools = Pools(self.config, lambda: self.driver)
+            self._pools = Pools(self.config, lambda: self.disks,
+                                lambda: self.driver)
         return self._pools
 
     def opened(self) -> list[RBDDriver]:

@@ -46,6 +46,15 @@ def get_name(instance: str, name: str) -> str:
     return model.check_name(f'{instance}_{name}', 'disk')
 
 
+def split_name(disk: str) -> tuple[str, str] | None:
+    """The uuid of the instance and the name; None for what is no disk."""
+    instance, _, name = disk.partition('_')
+    try:
+        return (instance, name) if get_name(instance, name) == disk else None
+    except exception.InvalidName:
+        return None
+
+
 @dataclasses.dataclass(frozen=True)
 class Capacity:
     """The room for disks.

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.world import World
+from tests.unit.compute.conftest import Compute
 from volume_rbd import exception, model
+from volume_rbd.compute.disks import Disks
 from volume_rbd.compute.pools import teller
 from volume_rbd.compute.pools.rbd_disks import RBDDisks
 from volume_rbd.driver import RBDDriver
@@ -51,9 +52,14 @@ class Kept:
 
 
 @pytest.fixture
-def driver() -> Iterator[RBDDriver]:
-    with World().driver() as made:
+def volumes(compute: Compute) -> Iterator[Disks]:
+    with compute.disks() as made:
         yield made
+
+
+@pytest.fixture
+def driver(volumes: Disks) -> RBDDriver:
+    return volumes._driver
 
 
 @pytest.fixture
@@ -67,11 +73,11 @@ def secrets() -> Kept:
 
 
 @pytest.fixture
-def disks(driver: RBDDriver, pool: Counted, secrets: Kept
+def disks(volumes: Disks, driver: RBDDriver, pool: Counted, secrets: Kept
           ) -> Iterator[RBDDisks]:
     as_pool: Any = pool
     as_secrets: Any = secrets
-    made = RBDDisks(as_pool, as_secrets, driver)
+    made = RBDDisks(as_pool, as_secrets, volumes, driver)
     yield made
     made.settle()
 

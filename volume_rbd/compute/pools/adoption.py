@@ -24,7 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from volume_rbd import exception
-from volume_rbd.compute.pools import files, names
+from volume_rbd.compute.disks import get_name
+from volume_rbd.compute.pools import files
 from volume_rbd.compute.pools.dir_disks import DirDisks
 
 # As Nova calls them; disk.info, console.log and libvirt.xml are no disks.
@@ -88,7 +89,7 @@ class Adoption:
 
         :raises InvalidName: *instance* is no uuid.
         """
-        names.join(instance, 'disk')
+        get_name(instance, 'disk')
         folder = self._instances / instance
         if not folder.is_dir():
             return
@@ -98,7 +99,7 @@ class Adoption:
                 yield self._describe(instance, path)
 
     def _describe(self, instance: str, path: Path) -> LegacyDisk:
-        target = self._disks.folder / names.join(instance, path.name)
+        target = self._disks.folder / get_name(instance, path.name)
         is_linked = target.exists() and target.samefile(path)
         return LegacyDisk(instance, path.name, path, target,
                           State.LINKED if is_linked else State.LEGACY,

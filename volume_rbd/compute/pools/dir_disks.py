@@ -15,7 +15,8 @@ from pathlib import Path
 
 from volume_rbd import exception, model, progress
 from volume_rbd.compute import xml
-from volume_rbd.compute.pools import files, names
+from volume_rbd.compute.disks import get_name, split_name
+from volume_rbd.compute.pools import files
 from volume_rbd.compute.pools.base_pool import BasePool, make_folder
 from volume_rbd.compute.pools.disks import Disk
 from volume_rbd.compute.pools.storage_pool import PoolState, StoragePool
@@ -47,7 +48,7 @@ class DirDisks:
     def create(self, instance: str, name: str,
                size_bytes: int | None = None, *, image: str | None = None,
                report: progress.Progress | None = None) -> Disk:
-        volume = names.join(instance, name)
+        volume = get_name(instance, name)
         self._check_free(volume)
         base = None if image is None else self._base.get(image)
         size = _choose_size(volume, size_bytes, base)
@@ -79,7 +80,7 @@ class DirDisks:
         """
         source = self.get(instance, name)
         self._check_safe(source)
-        volume = names.join(instance, target)
+        volume = get_name(instance, target)
         self._check_free(volume)
         with self._making(volume) as partial:
             self.pool.create_from(
@@ -154,7 +155,7 @@ class DirDisks:
 
     # -- looking -------------------------------------------------------------
     def find(self, instance: str, name: str) -> Disk | None:
-        volume = names.join(instance, name)
+        volume = get_name(instance, name)
         found = self.pool.find(volume)
         if found is None and (self.folder / volume).is_file():
             self.pool.refresh()  # it was put there by others
@@ -167,7 +168,7 @@ class DirDisks:
         found = self.find(instance, name)
         if found is None:
             raise exception.StorageVolumeNotFound(
-                f'There is no disk {names.join(instance, name)!r} in '
+                f'There is no disk {get_name(instance, name)!r} in '
                 f'storage_pool {self.pool.name!r}.')
         return found
 
@@ -179,7 +180,7 @@ class DirDisks:
 
     def list(self) -> Iterator[Disk]:
         for volume in self.pool.volumes():
-            parts = names.split(volume.name)
+            parts = split_name(volume.name)
             if parts is not None:
                 yield Disk(*parts, volume, self.chain(volume))
 

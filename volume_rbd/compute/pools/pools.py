@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 from volume_rbd import exception
+from volume_rbd.compute import disks
 from volume_rbd.compute.config import ComputeConfig
 from volume_rbd.compute.pools.adoption import Adoption
 from volume_rbd.compute.pools.base_pool import BasePool
@@ -24,15 +25,18 @@ LOG = logging.getLogger(__name__)
 
 
 class Pools:
-    """:param open_driver: called when disks in RBD are first asked for.
+    """:param open_disks: called when disks in RBD are first asked for;
+        likewise *open_driver*.
 
     Calls of libvirt block their thread: an agent that is patched by eventlet
     makes them in native ones (tpool), as it does with libvirt's bindings.
     """
 
     def __init__(self, config: ComputeConfig,
+                 open_disks: Callable[[], disks.Disks],
                  open_driver: Callable[[], RBDDriver]) -> None:
         self._config = config
+        self._open_disks = open_disks
         self._open_driver = open_driver
         self._connection = Connection(config.connection_uri)
         self.secrets = Secrets(self._connection)
@@ -52,7 +56,8 @@ class Pools:
 
     @functools.cached_property
     def _rbd_disks(self) -> RBDDisks:
-        return RBDDisks(self._pool, self.secrets, self._open_driver())
+        return RBDDisks(self._pool, self.secrets, self._open_disks(),
+                        self._open_driver())
 
     @functools.cached_property
     def dir_disks(self) -> DirDisks:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from volume_rbd import exception, model, progress
-from volume_rbd.compute import xml
-from volume_rbd.compute.pools import names
+from volume_rbd import exception, progress
+from volume_rbd.compute import disks, xml
+from volume_rbd.compute.disks import get_name, split_name
 from volume_rbd.compute.pools.disks import Disk
 from volume_rbd.compute.pools.secrets import Secrets
 from volume_rbd.compute.pools.storage_pool import PoolState, StoragePool
@@ -22,14 +22,15 @@ from volume_rbd.driver import RBDDriver
 
 
 class RBDDisks:
-    """:param driver: its volumes are the disks."""
+    """:param disks: what makes them; the rest is *driver*'s."""
 
     format = 'raw'
 
     def __init__(self, pool: StoragePool, secrets: Secrets,
-                 driver: RBDDriver) -> None:
+                 disks: disks.Disks, driver: RBDDriver) -> None:
         self.pool = pool
         self._secrets = secrets
+        self._disks = disks
         self._driver = driver
         self._teller = Teller(pool.name, self._refresh)
 
@@ -56,13 +57,13 @@ class RBDDisks:
     def create(self, instance: str, name: str,
                size_bytes: int | None = None, *, image: str | None = None,
                report: progress.Progress | None = None) -> Disk:
-        volume = model.VolumeSpec(names.join(instance, name), size_bytes)
+        volume = get_name(instance, name)
         self._check_secret()
         if image is None:
-            (report or progress.Silent()).step(f'making disk {volume.name}')
-            self._driver.volumes.create(volume)
+            (report or progress.Silent()).step(f'making disk {volume}')
+            self._disks.create_blank(volume, size_bytes or 0)
         else:
-            self._driver.images.create(volume, image, report=report)
+            self._disks.create(volume, image, size_bytes, report=report)
         self._teller.tell()
         return self.get(instance, name)
 
@@ -87,8 +88,8 @@ class RBDDisks:
     # -- looking -------------------------------------------------------------
     def find(self, instance: str, name: str) -> Disk | None:
         """By librbd alone: libvirt would have to be waited for."""
-        volume = names.join(instance, name)
-        if not self._driver.volumes.exists(volume):
+        volume = get_name(instance, name)
+        if not self._disks.exists(volume):
             return None
         try:
             return self._show(instance, name)
@@ -99,7 +100,7 @@ class RBDDisks:
         found = self.find(instance, name)
         if found is None:
             raise exception.ImageNotFound(
-                f'There is no disk {names.join(instance, name)!r} in '
+                f'There is no disk {get_name(instance, name)!r} in '
                 f'ceph_pool {self._driver.config.pool!r}.',
                 remedy='Check the name with "volume-rbd pool list".')
         return found
@@ -108,14 +109,14 @@ class RBDDisks:
         return set(self.pool.names() if self.pool.is_ready() else ())
 
     def list(self) -> Iterator[Disk]:
-        for volume in self._driver.volumes.names():
-            parts = names.split(volume)
+        for volume in self._disks.names():
+            parts = split_name(volume)
             if parts is not None:
                 with contextlib.suppress(exception.ImageNotFound):
                     yield self._show(*parts)  # unless it went meanwhile
 
     def _show(self, instance: str, name: str) -> Disk:
-        made = self._driver.volumes.show(names.join(instance, name))
+        made = self._disks.show(get_name(instance, name))
         backing = xml.Backing(made.parent, 'raw') if made.parent else None
         return Disk(instance, name, xml.Volume(
             name=made.name, path=f'{made.pool}/{made.name}', format='raw',
@@ -125,18 +126,18 @@ class RBDDisks:
     def xml(self, instance: str, name: str, device: str,
             bus: str = 'virtio') -> str:
         self.get(instance, name)
-        found = self._driver.connections.get(names.join(instance, name))
+        found = self._driver.connections.get(get_name(instance, name))
         return xml.build_network_disk(
             found.name, zip(found.hosts, found.ports, strict=True), device,
             bus, user=found.auth_username, secret_uuid=found.secret_uuid)
 
     # -- changing ------------------------------------------------------------
     def resize(self, instance: str, name: str, size_bytes: int) -> Disk:
-        self._driver.volumes.extend(names.join(instance, name), size_bytes)
+        self._disks.resize(get_name(instance, name), size_bytes)
         return self.get(instance, name)
 
     def delete(self, instance: str, name: str) -> None:
         """(libvirt's own deletion would take whatever bears the name.)"""
         self.get(instance, name)
-        self._driver.volumes.delete(names.join(instance, name))
+        self._disks.delete(get_name(instance, name))
         self._teller.tell()
