@@ -108,12 +108,14 @@ def test_a_disk_is_not_smaller_than_its_image(agents: Agents) -> None:
 def test_an_image_that_is_not_raw_is_converted(
         agents: Agents, writer: str, tmp_path: Path, may_write: bool
         ) -> None:
-    """Where it lies by who may write there, which is what qemu wants."""
+    """Where it lies by who may write there, which is what qemu wants; else
+    from a clone of it."""
     data = formats.make(tmp_path, DATA, 'qcow2')
     image = agents.house.member.make(data, disk_format='qcow2')
     disks = agents.get(rbd_user=writer if may_write else 'nova').disks
     decided = disks.plan_create(agents.name(), image)
-    assert (decided.source is not None) is may_write
+    assert decided.source is not None
+    assert decided.stages_clone is not may_write
 
     result = disks.create(agents.name(), image)
 

@@ -626,13 +626,15 @@ def test_by_policy_what_is_no_clone_is_refused_with_its_reason(
 
 # -- what qemu can read -------------------------------------------------------
 
-@pytest.mark.parametrize(('change', 'is_direct'), [
-    ({}, True), ({'size_bytes': GIB + 1}, False),
-    ({'may_write': False}, False)])
+@pytest.mark.parametrize(('change', 'is_direct', 'stages_clone'), [
+    ({}, True, False), ({'size_bytes': GIB + 1}, False, False),
+    ({'may_write': False}, True, True),
+    ({'may_write': False, 'size_bytes': GIB + 1}, False, False)])
 def test_a_file_is_converted_where_it_lies_if_qemu_can_open_it(
-        change: dict[str, Any], is_direct: bool) -> None:
+        change: dict[str, Any], is_direct: bool, stages_clone: bool) -> None:
     where = dataclasses.replace(place(), **change)
     decided = plan.plan_create(create_facts(
         image_disk_format='qcow2', locations=(where,)))
     assert decided.strategy is Strategy.CONVERT
     assert (decided.source is not None) is is_direct
+    assert decided.stages_clone is stages_clone

@@ -2,14 +2,16 @@
 """The convert strategy of a create: the disk inside of an image's file.
 
 The file is read straight from the store's pool where its location is trusted,
-else it is first staged in a temporary rbd_image beside the volume. Nothing
-opens it before it was inspected.
+or from a temporary rbd_image beside the volume: a clone of the file where qemu
+could not open that, because it opens everything for writing; or else what
+Glance sends. Nothing opens it before it was inspected.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import enum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from volume_rbd import exception, model, plan
@@ -25,17 +27,33 @@ _CHUNK_BYTES = 1 * model.MIB
 _FIRST_LOOK_BYTES = 4 * model.MIB
 
 
-def get_tasks(tools: Tools, *, is_direct: bool,
-              before_write: Sequence[Task] = ()) -> list[Task]:
-    """What follows once the volume is there.
+class Stage(enum.StrEnum):
+    """What the temporary rbd_image is."""
 
-    :param is_direct: it is read from where it lies.
-    :param before_write: what makes the volume fit to be written to.
-    """
-    write = [InspectFile(tools), *before_write, ConvertFile(tools)]
-    if not is_direct:
-        return [StageFile(tools), *write, DropFile(tools)]
-    return [VerifyFile(tools), *write] if tools.checker else write
+    NONE = 'none'
+    CLONE = 'clone'
+    DOWNLOAD = 'download'
+
+
+def find_stage(tools: Tools, arguments: Mapping[str, Any]) -> Stage:
+    """What the flow with these arguments reads."""
+    if arguments['source'] is None:
+        return Stage.DOWNLOAD
+    if not arguments.get('stages_clone'):
+        return Stage.NONE
+    # The bytes that were signed are verified as they come.
+    return Stage.DOWNLOAD if tools.checker else Stage.CLONE
+
+
+def get_tasks(tools: Tools, stage: Stage,
+              before_write: Sequence[Task] = ()) -> list[Task]:
+    """What follows once the volume is there."""
+    if stage is Stage.NONE:
+        write = [InspectFile(tools), *before_write, ConvertFile(tools)]
+        return [VerifyFile(tools), *write] if tools.checker else write
+    make: type[Task] = CloneFile if stage is Stage.CLONE else StageFile
+    return [make(tools), InspectFile(tools, is_staged=True), *before_write,
+            ConvertFile(tools, is_staged=True), DropFile(tools)]
 
 
 class VerifyFile(verify.VerifySnapshot):
@@ -93,6 +111,33 @@ class StageFile(Task):
                     owning.made_by(self.tools, job, owning.is_any, result))
 
 
+class CloneFile(Task):
+    """Clone the image's snapshot: the clone is ours to open for writing."""
+
+    title = StageFile.title
+
+    def execute(self, job: str, image_id: str, volume_name: str,
+                source: Sequence[str]) -> None:
+        tools, pool = self.tools, self.tools.pool
+        name = staging.stage_name(volume_name)
+        if tools.is_resumed:
+            self._drop(job, volume_name)
+        staging.drop_left(pool, name)
+        pool.clone(model.SnapSpec(*source), name,
+                   layout=tools.config.layout.of_clone())
+        with self.or_undo(lambda: staging.drop(pool, name)):
+            staging.mark(pool, name, job=job, origin=f'glance:{image_id}')
+
+    def revert(self, job: str, volume_name: str, result: object,
+               **kwargs: Any) -> None:
+        self._drop(job, volume_name, result)
+
+    def _drop(self, job: str, volume_name: str, result: object = None
+              ) -> None:
+        owning.drop(self.tools.pool, staging.stage_name(volume_name),
+                    owning.made_by(self.tools, job, owning.is_any, result))
+
+
 def _looked_at(chunks: Iterable[bytes], look: Any) -> Iterator[bytes]:
     """*chunks*, the first of them only after *look* has seen them."""
     kept: list[bytes] = []
@@ -112,7 +157,18 @@ def _looked_at(chunks: Iterable[bytes], look: Any) -> Iterator[bytes]:
         yield from kept
 
 
-class InspectFile(Task):
+class _Reading(Task):
+    """:param is_staged: what is read is the temporary rbd_image."""
+
+    def __init__(self, tools: Tools, *, is_staged: bool = False) -> None:
+        super().__init__(tools)
+        self._is_staged = is_staged
+
+    def _where(self, source: Sequence[str] | None) -> Sequence[str] | None:
+        return None if self._is_staged else source
+
+
+class InspectFile(_Reading):
     """See that the file is of its format and refers to nothing outside of
     it, and that the volume holds the disk inside."""
 
@@ -122,7 +178,7 @@ class InspectFile(Task):
     def execute(self, image_id: str, volume_name: str, disk_format: str,
                 source: Sequence[str] | None, size_bytes: int,
                 is_size_fixed: bool) -> tuple[int, int, list[Any]]:
-        tools = self.tools
+        tools, source = self.tools, self._where(source)
         with _opened(tools, source, volume_name) as file:
             disk_bytes = inspection.inspect(
                 file, disk_format,
@@ -141,7 +197,7 @@ class InspectFile(Task):
         return disk_bytes, size_bytes, file_id
 
 
-class ConvertFile(Task):
+class ConvertFile(_Reading):
     """Write the disk inside onto the volume; what is zero stays a hole."""
 
     title = 'converting the image'
@@ -151,6 +207,7 @@ class ConvertFile(Task):
                 source: Sequence[str] | None, disk_size_bytes: int,
                 file_id: Sequence[Any]) -> int:
         tools, pool = self.tools, self.tools.pool
+        source = self._where(source)
         self._end_child(volume_name)
         place = model.SnapSpec(*source) if source else model.SnapSpec(
             pool.name, staging.stage_name(volume_name), '')

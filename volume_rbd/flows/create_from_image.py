@@ -3,8 +3,8 @@
 
 Arguments (JSON): job, image_id, volume_name, size_bytes, is_size_fixed,
 image_size_bytes, disk_format, source ([pool, image, snapshot] or None),
-choices, has_passphrase, settings (of the volume's type; None where it asks
-for none).
+stages_clone (what is converted is a clone of it), choices, has_passphrase,
+settings (of the volume's type; None where it asks for none).
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def get_arguments(decided: plan.Plan, *, job: str, image: model.GlanceImage,
         'is_size_fixed': decided.is_size_fixed,
         'source': ([source.pool, source.image, source.snapshot]
                    if source else None),
+        'stages_clone': decided.stages_clone,
         'choices': [choice.as_dict() for choice in decided.choices],
         'has_passphrase': has_passphrase,
         'settings': making.get_settings(volume) if volume else None,
@@ -68,7 +69,7 @@ def get_flow(tools: Tools, arguments: Mapping[str, Any], *,
         plan.Strategy.CLONE: verify.before_clone(tools, [CloneImage(tools)]),
         plan.Strategy.CONVERT: [
             CreateBlank(tools), *convert_image.get_tasks(
-                tools, is_direct=arguments['source'] is not None,
+                tools, convert_image.find_stage(tools, arguments),
                 before_write=encrypt.before_write(tools, arguments))],
         plan.Strategy.COPY: [copy_image.CopyImage(tools)],
         plan.Strategy.DOWNLOAD: [CreateBlank(tools), Download(tools)],
@@ -84,10 +85,10 @@ def get_flow(tools: Tools, arguments: Mapping[str, Any], *,
 
 def _get_replacing_flow(tools: Tools, arguments: Mapping[str, Any]
                         ) -> linear_flow.Flow:
-    is_direct = arguments['source'] is not None
     branches: dict[str, list[Task]] = {
         plan.Strategy.CONVERT: convert_image.get_tasks(
-            tools, is_direct=is_direct, before_write=[ClearVolume(tools)]),
+            tools, convert_image.find_stage(tools, arguments),
+            before_write=[ClearVolume(tools)]),
         plan.Strategy.COPY: [ClearForCopy(tools), copy_image.CopyOver(tools)],
         plan.Strategy.DOWNLOAD: [ClearVolume(tools), Download(tools)],
     }

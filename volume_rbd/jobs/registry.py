@@ -77,7 +77,7 @@ def check(job: Job) -> Operation:
     try:
         jsonschema.validate(dict(job.arguments), {
             'type': 'object', 'properties': dict(operation.properties),
-            'required': sorted(operation.properties),
+            'required': sorted(operation.properties.keys() - _ADDED),
             'additionalProperties': False})
     except jsonschema.ValidationError as error:
         raise exception.InvalidInput(
@@ -90,6 +90,8 @@ def check(job: Job) -> Operation:
     return operation
 
 
+# A record of an earlier release lacks them.
+_ADDED = frozenset({'stages_clone'})
 _FOR_ALL = ('public', 'community')
 
 
@@ -198,6 +200,7 @@ _CREATE_PROPERTIES = {
     'is_size_fixed': _FLAG,
     'source': _or_null({'type': 'array', 'items': _NAME, 'minItems': 3,
                         'maxItems': 3}),
+    'stages_clone': _FLAG,
     'choices': _CHOICES,
     'settings': _or_null({
         'type': 'object', 'properties': {

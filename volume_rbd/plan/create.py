@@ -229,16 +229,14 @@ def _plan_any(facts: CreateFacts) -> Plan:
             else:
                 plan = dataclasses.replace(
                     plan, leaves_base=facts.base is None)
-        if source is not None and not _is_readable_by_qemu(source):
+        if source is not None and source.size_bytes % _SECTOR_BYTES:
+            # qemu's rbd driver ends with an assertion there (tried: 7.2).
             spec = None
-        plan = dataclasses.replace(plan, source=spec)
+        # It opens everything for writing.
+        plan = dataclasses.replace(
+            plan, source=spec, stages_clone=spec is not None
+            and source is not None and not source.may_write)
     return settle(plan, reason, detail, wanted, facts.built)
-
-
-def _is_readable_by_qemu(source: LocationFacts) -> bool:
-    """qemu's rbd driver opens everything for writing, and ends with an
-    assertion behind the last whole sector (tried: 7.2)."""
-    return source.may_write and not source.size_bytes % _SECTOR_BYTES
 
 
 def _may_share_base(facts: CreateFacts) -> bool:

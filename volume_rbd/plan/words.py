@@ -192,6 +192,8 @@ class Plan:
         clone of that.
     :param must_be_downloadable: only who may download the image gets a clone
         of its base: who made that had to download it.
+    :param stages_clone: what is converted is a clone of *source* beside the
+        volume: qemu could not open *source* itself.
     :param store: where an upload goes; None: Glance decides.
     :param size_bytes: of the volume that will be made, or of the image.
     """
@@ -205,6 +207,7 @@ class Plan:
     is_size_fixed: bool = True
     leaves_base: bool = False
     must_be_downloadable: bool = False
+    stages_clone: bool = False
 
     @property
     def strategy(self) -> Strategy:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.unit.flows import checks
 from tests.unit.world import OnStep, World, content
 from volume_rbd import exception, model, progress
 from volume_rbd.ceph import lineage
-from volume_rbd.flows import staging
+from volume_rbd.flows import convert_image, staging
 from volume_rbd.flows.base import Result
 
 GIB = model.GIB
@@ -28,8 +29,12 @@ class Conversion(checks.CreateOperation):
 
 def convert(disk_format: str = 'qcow2', store_id: str | None = None, *,
             file: bytes | None = None, size_bytes: int | None = GIB,
-            world: World | None = None, **changes: Any) -> Conversion:
+            world: World | None = None, may_write: bool = True,
+            **changes: Any) -> Conversion:
+    """:param may_write: to the pool of the images."""
     world = world or World()
+    if not may_write:
+        world.ceph.caps['cinder']['images'] = 'r'
     world.configure(**changes)
     if file is None:
         file = disk_formats.MAKERS[disk_format](INSIDE)
@@ -42,6 +47,22 @@ def convert(disk_format: str = 'qcow2', store_id: str | None = None, *,
             return driver.images.create(volume, image_id, report=report)
 
     return Conversion(world, INSIDE, run, image_id)
+
+
+def test_who_may_only_read_the_image_converts_a_clone_of_it() -> None:
+    """qemu opens everything for writing."""
+    operation = convert(may_write=False).go()
+    operation.check_done()
+    assert 'clone' in operation.calls['ceph']
+    assert 'download' not in operation.calls['glance']
+    assert operation.world.disks('volumes') == [checks.NEW]
+
+
+def test_the_signature_of_a_file_that_is_only_read_is_verified() -> None:
+    arguments = {'source': ['images', 'x', 'snap'], 'stages_clone': True}
+    tools = cast(Any, SimpleNamespace(checker=object()))
+    assert convert_image.find_stage(tools, arguments) is (
+        convert_image.Stage.DOWNLOAD)
 
 
 class CancelsAtCheck(progress.Cancellable):
@@ -59,6 +80,9 @@ class CancelsAtCheck(progress.Cancellable):
 
 
 both_ways = pytest.mark.parametrize('store_id', ['rbd', 'file'])
+any_stage = pytest.mark.parametrize('stage', [
+    {'store_id': 'rbd'}, {'store_id': 'rbd', 'may_write': False},
+    {'store_id': 'file'}], ids=['none', 'clone', 'download'])
 
 
 @both_ways
@@ -234,10 +258,11 @@ def test_a_watch_that_stays_is_waited_for(monkeypatch: pytest.MonkeyPatch
     assert 'could be undone' in str(operation.error)
 
 
-@both_ways
-def test_cancelling_at_any_moment_leaves_nothing(store_id: str) -> None:
+@any_stage
+def test_cancelling_at_any_moment_leaves_nothing(stage: dict[str, Any]
+                                                 ) -> None:
     for number in range(200):
-        operation = convert(store_id=store_id)
+        operation = convert(**stage)
         operation.go(CancelsAtCheck(number))
         if not isinstance(operation.outcome, BaseException):
             assert number > 5
@@ -248,13 +273,13 @@ def test_cancelling_at_any_moment_leaves_nothing(store_id: str) -> None:
     raise AssertionError('it never came to its end')
 
 
-@both_ways
+@any_stage
 @pytest.mark.parametrize('side', ['ceph', 'glance'])
 def test_whatever_call_fails_nothing_is_left_or_it_is_done(
-        side: str, store_id: str) -> None:
-    calls = convert(store_id=store_id).go().calls[side]
+        side: str, stage: dict[str, Any]) -> None:
+    calls = convert(**stage).go().calls[side]
     for number in range(len(calls)):
-        operation = convert(store_id=store_id)
+        operation = convert(**stage)
         operation.world.break_call(
             side, number, exception.OperationTimeout('no answer'))
         operation.go()

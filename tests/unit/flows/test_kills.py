@@ -87,6 +87,8 @@ MAKERS: dict[str, Callable[[], checks.Operation]] = {
     'create-convert': test_convert_image.convert,
     'create-convert-staged': lambda: test_convert_image.convert(
         store_id='file'),
+    'create-convert-cloned': lambda: test_convert_image.convert(
+        may_write=False),
     'upload-convert': test_convert_volume.convert,
     'upload-convert-into-a-record': _convert_into_a_record,
     'upload-refused': _refused,
@@ -109,7 +111,8 @@ def _moments(make: Callable[[], checks.Operation]) -> list[str]:
 #: Each strategy, and one that follows another; "make faults" has the rest,
 #: and the several kills in a row take some of it.
 ALWAYS = frozenset((
-    'create-clone', 'create-convert', 'create-convert-staged', 'create-copy',
+    'create-clone', 'create-convert', 'create-convert-staged',
+    'create-convert-cloned', 'create-copy',
     'create-download', 'create-copy-after-clone', 'upload-clone',
     'upload-clone-into-a-record', 'upload-copy', 'upload-convert',
     'upload-convert-into-a-record', 'upload-chunks',
