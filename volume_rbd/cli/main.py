@@ -37,6 +37,7 @@ COMMANDS = {
     'jobs cancel': 'jobs:Cancel',
     'reclaim': 'reclaim:Reclaim',
     'worker': 'worker:Worker',
+    'fetch': 'fetch:Fetch',
     'sandbox up': 'sandbox:SandboxUp',
     'sandbox down': 'sandbox:SandboxDown',
     'sandbox status': 'sandbox:SandboxState',

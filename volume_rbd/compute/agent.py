@@ -17,7 +17,9 @@ from types import TracebackType
 from typing import Self
 
 from volume_rbd import manager
+from volume_rbd.ceph import connection
 from volume_rbd.compute import config
+from volume_rbd.compute.fetch import Fetcher
 from volume_rbd.driver import RBDDriver
 
 #: Looked for in this order where no file is named.
@@ -39,6 +41,10 @@ class ComputeAgent:
             environ=environ)
         self.config = config.get_config(self.manager.conf)
         self._driver: RBDDriver | None = None
+        #: Images as local files.
+        self.fetcher = Fetcher(
+            self.config, lambda: connection.connect(self.config.fetch.cluster),
+            self.manager.glance, self.manager.certificates)
 
     @property
     def driver(self) -> RBDDriver:

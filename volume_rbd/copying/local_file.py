@@ -115,7 +115,7 @@ class LocalFile:
     def read(self, offset: int, length: int) -> bytes:
         """Fewer bytes where the file ends."""
         parts = []
-        with _translating('read', self._path):
+        with translating('read', self._path):
             while length > 0:
                 data = os.pread(self._descriptor, length, offset)
                 if not data:
@@ -131,7 +131,7 @@ class LocalFile:
     # -- writing -------------------------------------------------------------
     def write(self, data: bytes | memoryview, offset: int) -> None:
         left = memoryview(data)
-        with _translating('write to', self._path):
+        with translating('write to', self._path):
             while left:
                 written = os.pwrite(self._descriptor, left, offset)
                 left = left[written:]
@@ -155,7 +155,7 @@ class LocalFile:
 
     def flush(self) -> None:
         """Until it is on the disk."""
-        with _translating('write to', self._path):
+        with translating('write to', self._path):
             os.fsync(self._descriptor)
 
     # -- what they share -----------------------------------------------------
@@ -200,7 +200,7 @@ def created(path: str, size_bytes: int) -> Iterator[LocalFile]:
              | os.O_NOFOLLOW)
     with _descriptor(path, flags) as descriptor:
         try:
-            with _translating('write to', path):
+            with translating('write to', path):
                 os.ftruncate(descriptor, size_bytes)
             with contextlib.closing(LocalFile(path, descriptor)) as file:
                 yield file
@@ -211,7 +211,7 @@ def created(path: str, size_bytes: int) -> Iterator[LocalFile]:
 
 @contextlib.contextmanager
 def _descriptor(path: str, flags: int) -> Iterator[int]:
-    with _translating('open', path):
+    with translating('open', path):
         descriptor = os.open(path, flags, 0o600)
     try:
         yield descriptor
@@ -227,7 +227,11 @@ def _remove(path: str, descriptor: int) -> None:
 
 
 @contextlib.contextmanager
-def _translating(what: str, path: str) -> Iterator[None]:
+def translating(what: str, path: str) -> Iterator[None]:
+    """As :data:`BY_ERRNO` says.
+
+    :param what: is done to *path*, as in "write to".
+    """
     try:
         yield
     except OSError as error:

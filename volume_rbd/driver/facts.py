@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from volume_rbd import exception, model, opts, plan
 from volume_rbd.ceph import ancestry
@@ -60,13 +60,19 @@ def for_create(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
     if base is not None and (
             plan.plan_create(known).reason is plan.Reason.BASE_CACHED):
         return known
+    return dataclasses.replace(known, locations=find_places(
+        cluster, glance, image_id, config.image_pools))
+
+
+def find_places(cluster: Cluster, glance: Glance, image_id: str,
+                image_pools: Sequence[str]) -> tuple[plan.LocationFacts, ...]:
+    """All locations of an image; those that are trusted were opened."""
     stores = get_stores(glance)
-    places = tuple(
+    return tuple(
         _look_at(cluster, plan.judge_location(
-            url, image.id, cluster.fsid, stores.infos or (),
-            config.image_pools), stores.problem)
+            url, image_id, cluster.fsid, stores.infos or (), image_pools),
+            stores.problem)
         for url in glance.get_locations(image_id))
-    return dataclasses.replace(known, locations=places)
 
 
 def _look_at(cluster: Cluster, place: plan.LocationFacts,
