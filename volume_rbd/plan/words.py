@@ -158,7 +158,8 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.ALREADY_FETCHED:
         'The file is there already.',
     Reason.DIRECT_DISABLED:
-        'allowed_direct_url_schemes does not have rbd.',
+        'No location may be read directly: allowed_direct_url_schemes does '
+        'not have rbd.',
     Reason.CLUSTER_UNAVAILABLE:
         'The Ceph cluster of the images does not answer here.',
     Reason.CLONE_DENIED:
