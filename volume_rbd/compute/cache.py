@@ -60,11 +60,13 @@ class Part:
         with translating('write to', str(self.path)):
             os.ftruncate(self._descriptor, 0)
             os.ftruncate(self._descriptor, size_bytes)
-        with self.opened() as file:
+        with contextlib.closing(LocalFile(
+                str(self.path), self._descriptor, is_direct=True)) as file:
             yield file
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[LocalFile]:
+        """To look at it."""
         with contextlib.closing(LocalFile(str(self.path), self._descriptor)
                                 ) as file:
             yield file

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from volume_rbd import exception, model
+from volume_rbd.copying.direct import DirectWriter
 
 # As many writes as a copy has in flight, see copy.py.
 _THREADS = 4
@@ -65,16 +66,21 @@ class LocalFile:
     Errors are those of :data:`BY_ERRNO`.
     """
 
-    def __init__(self, path: str, descriptor: int) -> None:
-        """:param descriptor: of a regular file; stays the caller's."""
+    def __init__(self, path: str, descriptor: int, *,
+                 is_direct: bool = False) -> None:
+        """:param descriptor: of a regular file; stays the caller's.
+        :param is_direct: what is written goes past the page cache."""
         self._path = path
         self._descriptor = descriptor
+        self._direct = DirectWriter.find(descriptor) if is_direct else None
         self._threads = ThreadPoolExecutor(_THREADS, 'local-file')
         self.size_bytes = os.fstat(descriptor).st_size
 
     def close(self) -> None:
         """Wait for what is in flight."""
         self._threads.shutdown()
+        if self._direct is not None:
+            self._direct.close()
 
     # -- reading -------------------------------------------------------------
     def extents(self, offset: int = 0, length: int | None = None
@@ -132,6 +138,10 @@ class LocalFile:
     def write(self, data: bytes | memoryview, offset: int) -> None:
         left = memoryview(data)
         with translating('write to', self._path):
+            if self._direct is not None:
+                written = self._direct.write(left, offset)
+                left = left[written:]
+                offset += written
             while left:
                 written = os.pwrite(self._descriptor, left, offset)
                 left = left[written:]
@@ -202,7 +212,8 @@ def created(path: str, size_bytes: int) -> Iterator[LocalFile]:
         try:
             with translating('write to', path):
                 os.ftruncate(descriptor, size_bytes)
-            with contextlib.closing(LocalFile(path, descriptor)) as file:
+            with contextlib.closing(LocalFile(
+                    path, descriptor, is_direct=True)) as file:
                 yield file
         except BaseException:
             _remove(path, descriptor)
