@@ -204,9 +204,7 @@ def test_a_signed_image_is_verified(desk: Desk, store_id: str) -> None:
     assert found.signature_verified is True
 
 
-@both
-def test_a_fallback_has_a_verifier_of_its_own(desk: Desk, store_id: str
-                                              ) -> None:
+def test_a_fallback_has_a_verifier_of_its_own(desk: Desk) -> None:
     """Half of the bytes had passed through the first one."""
     desk.box = Box(RSA)
     image_id = test_verify.make(desk.world, 'rbd', signer=RSA,
