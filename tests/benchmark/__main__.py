@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``make bench``: all cases in one run on a sandbox of its own.
 
-Writes main-bench.json, cinder-bench.json, data-bench.json and jobs-bench.json
-in doc/source/benchmarks, and plots of all but the last. Figures are those of
-the machine it ran on; the ratios are what counts.
+Writes main-bench.json, cinder-bench.json, data-bench.json, jobs-bench.json and
+compute-bench.json in doc/source/benchmarks, and plots of all but the last two.
+Figures are those of the machine it ran on; the ratios are what counts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from tests.benchmark import (
     cases,
     cinder_cases,
+    compute_cases,
     data_cases,
     jobs_cases,
     plots,
@@ -27,7 +28,8 @@ from tests.benchmark import (
 from volume_rbd.sandbox import Options, Sandbox
 
 SUITES = {'main': cases.Bench, 'cinder': cinder_cases.CinderBench,
-          'data': data_cases.DataBench, 'jobs': jobs_cases.JobsBench}
+          'data': data_cases.DataBench, 'jobs': jobs_cases.JobsBench,
+          'compute': compute_cases.ComputeBench}
 TARGET = pathlib.Path(__file__).parents[2] / 'doc/source/benchmarks'
 
 

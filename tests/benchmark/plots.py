@@ -23,7 +23,7 @@ Rows = Mapping[str, Mapping[str, float]]
 def draw(suite: str, report: dict[str, Any], path: pathlib.Path) -> None:
     """A panel for each of the suite's cases that was measured."""
     panels = {'main': _main, 'cinder': _cinder, 'data': _data,
-              'jobs': lambda _: {}}[suite](report)
+              'jobs': lambda _: {}, 'compute': lambda _: {}}[suite](report)
     if not panels:
         return
     figure, axes = plt.subplots(

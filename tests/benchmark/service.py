@@ -29,6 +29,21 @@ BACKENDS = ('stock', 'on')
 Case = Callable[[], dict[str, Any]]
 
 
+def in_turns(run: Callable[[str], float], rounds: int,
+             ways: Sequence[str] = BACKENDS) -> dict[str, float]:
+    """Each round begins with another way.
+
+    :returns: way -> median of what *run* says of it.
+    """
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(rounds):
+        first = number % len(ways)
+        for way in (*ways[first:], *ways[:first]):
+            times[way].append(run(way))
+    return {way: round(statistics.median(found), 3)
+            for way, found in times.items()}
+
+
 class Service:
     """:param rounds: how often each thing is timed."""
 
@@ -44,19 +59,7 @@ class Service:
     def close(self) -> None:
         """Nothing that would outlive the sandbox."""
 
-    def in_turns(self, run: Callable[[str], float], rounds: int,
-                 ways: Sequence[str] = BACKENDS) -> dict[str, float]:
-        """Each round begins with another way.
-
-        :returns: way -> median of what *run* says of it.
-        """
-        times: dict[str, list[float]] = {way: [] for way in ways}
-        for number in range(rounds):
-            first = number % len(ways)
-            for way in (*ways[first:], *ways[:first]):
-                times[way].append(run(way))
-        return {way: round(statistics.median(found), 3)
-                for way, found in times.items()}
+    in_turns = staticmethod(in_turns)
 
     def create(self, backend: str, size_gib: int = 1, **fields: Any) -> str:
         volume = self.cinder.client.volumes.create(

@@ -79,6 +79,20 @@ class FakeQemuImg:
         self._check(target, report)
         report.advance(size_bytes)
 
+    def to_file(self, source: FileDisk, disk_format: str, target: FileDisk,
+                *, size_bytes: int, report: progress.Progress) -> None:
+        self.calls.append(f'to_file {disk_format}')
+        data = self._read(source)
+        if disk_format in disk_formats.MAKERS:
+            data = data[disk_formats.PAYLOAD:]
+        report.start(size_bytes)
+        with open(target.path, 'r+b') as disk:
+            report.check()
+            if self._faults:
+                raise self._faults.pop(0)
+            disk.write(data[:size_bytes])
+        report.advance(size_bytes)
+
     def make_luks_header(self, target: RBDDisk,
                          encryption: luks.Encryption, *,
                          report: progress.Progress) -> None:

@@ -41,7 +41,7 @@ class Hypervisor:
             'libvirt': {
                 'images_type': images_type, 'images_rbd_pool': 'vms',
                 'images_rbd_ceph_conf': self.house.cluster.conf,
-                'rbd_user': 'nova', 'rados_connect_timeout': 20,
+                'rbd_user': 'nova', 'rbd_connect_timeout': 20,
                 'connection_uri': self.libvirtd.uri, **libvirt}})
 
     def agent(self, images_type: str, **libvirt: object

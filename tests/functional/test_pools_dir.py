@@ -67,6 +67,16 @@ def test_the_layout_of_the_cache_stays_what_it_is(hypervisor: Hypervisor
     assert pools.base.pool.names() == [name]
 
 
+def test_an_image_that_was_fetched_is_known_at_once(
+        hypervisor: Hypervisor, agent: compute.ComputeAgent) -> None:
+    image = hypervisor.house.member.make(IMAGE)
+
+    found = agent.fetcher.fetch(image)
+
+    with hypervisor.pool('nova-base-images-pool') as pool:
+        assert pool.listVolumes() == [found.path.name]
+
+
 def test_a_pool_of_that_name_that_is_another_one_is_not_touched(
         hypervisor: Hypervisor, tmp_path: Path) -> None:
     other = tmp_path / 'other'

@@ -53,6 +53,11 @@ def create_facts(**changes: Any) -> plan.CreateFacts:
         plan.CreateFacts(image(**of_image), (place(),)), **rest)
 
 
+def fetch_facts(**changes: Any) -> plan.FetchFacts:
+    return dataclasses.replace(
+        plan.FetchFacts(image(), (place(),)), **changes)
+
+
 def upload_facts(**changes: Any) -> plan.UploadFacts:
     return dataclasses.replace(
         plan.UploadFacts(size_bytes=GIB, fsid=FSID, clone_enabled=True,

@@ -312,13 +312,13 @@ def test_a_volume_is_copied_only_into_a_store_it_could_be_cloned_into(
 RUN_TIME = frozenset({
     Reason.CLONE_DENIED, Reason.COPY_FAILED, Reason.LOCATION_API_MISSING,
     Reason.LOCATION_FORBIDDEN, Reason.LOCATION_REFUSED,
-    Reason.LOCATION_TASK_FAILED})
+    Reason.LOCATION_TASK_FAILED, Reason.ALREADY_FETCHED})
 #: Why nothing can do it: told by the error, there is no plan.
 REFUSALS = frozenset({Reason.NOT_BARE})
 
 
 def _reached() -> Iterator[Reason]:
-    """The reasons of every row of both decision tables."""
+    """The reasons of every row of all decision tables."""
     decided = [plan.plan_create(plan_facts.create_facts()),
                plan.plan_create(plan_facts.create_facts(
                    image_disk_format='qcow2')),
@@ -330,7 +330,11 @@ def _reached() -> Iterator[Reason]:
                plan.plan_upload(plan_facts.upload_facts(is_encrypted=True)),
                plan.plan_upload(plan_facts.upload_facts(
                    is_encrypted=True, decryption_wanted=True)),
-               plan.plan_upload(plan_facts.upload_facts())]
+               plan.plan_upload(plan_facts.upload_facts()),
+               plan.plan_fetch(plan_facts.fetch_facts())]
+    decided += [plan.plan_fetch(plan_facts.fetch_facts(obstacle=obstacle))
+                for obstacle in (Reason.DIRECT_DISABLED,
+                                 Reason.CLUSTER_UNAVAILABLE)]
     rows = [*test_plan_create.DOWNLOADED, *test_plan_create.COPIED]
     decided += [plan.plan_create(plan_facts.create_facts(
         built=kind, **change)) for change, _ in rows

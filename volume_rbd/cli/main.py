@@ -57,6 +57,7 @@ COMMANDS = {
     'pool delete-disk': 'pool:DeleteDisk',
     'pool extract-disk': 'pool:ExtractDisk',
     'pool disk-xml': 'pool:DiskXML',
+    'fetch': 'fetch:Fetch',
     'sandbox up': 'sandbox:SandboxUp',
     'sandbox down': 'sandbox:SandboxDown',
     'sandbox status': 'sandbox:SandboxState',

@@ -4,5 +4,7 @@ cache, and libvirt's storage pools over both."""
 
 from volume_rbd.compute.agent import ComputeAgent
 from volume_rbd.compute.config import ComputeConfig, get_config
+from volume_rbd.compute.fetch import Fetched, Fetcher
 
-__all__ = ['ComputeAgent', 'ComputeConfig', 'get_config']
+__all__ = ['ComputeAgent', 'ComputeConfig', 'Fetched', 'Fetcher',
+           'get_config']

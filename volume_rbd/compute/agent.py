@@ -17,8 +17,10 @@ from types import TracebackType
 from typing import Self
 
 from volume_rbd import manager
+from volume_rbd.ceph import connection
 from volume_rbd.compute import config
 from volume_rbd.compute.disks import Disks
+from volume_rbd.compute.fetch import Fetcher
 from volume_rbd.compute.pools import Pools
 from volume_rbd.driver import RBDDriver
 
@@ -43,6 +45,11 @@ class ComputeAgent:
         self._driver: RBDDriver | None = None
         self._disks: Disks | None = None
         self._pools: Pools | None = None
+        #: Images as local files.
+        self.fetcher = Fetcher(
+            self.config, lambda: connection.connect(self.config.fetch.cluster),
+            self.manager.glance, self.manager.certificates,
+            note_fetched=lambda: self.pools.base.note_fetched())
 
     @property
     def driver(self) -> RBDDriver:

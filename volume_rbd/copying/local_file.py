@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from volume_rbd import exception, model
+from volume_rbd.copying.direct import DirectWriter
 
 # As many writes as a copy has in flight, see copy.py.
 _THREADS = 4
@@ -65,16 +66,21 @@ class LocalFile:
     Errors are those of :data:`BY_ERRNO`.
     """
 
-    def __init__(self, path: str, descriptor: int) -> None:
-        """:param descriptor: of a regular file; stays the caller's."""
+    def __init__(self, path: str, descriptor: int, *,
+                 is_direct: bool = False) -> None:
+        """:param descriptor: of a regular file; stays the caller's.
+        :param is_direct: what is written goes past the page cache."""
         self._path = path
         self._descriptor = descriptor
+        self._direct = DirectWriter.find(descriptor) if is_direct else None
         self._threads = ThreadPoolExecutor(_THREADS, 'local-file')
         self.size_bytes = os.fstat(descriptor).st_size
 
     def close(self) -> None:
         """Wait for what is in flight."""
         self._threads.shutdown()
+        if self._direct is not None:
+            self._direct.close()
 
     # -- reading -------------------------------------------------------------
     def extents(self, offset: int = 0, length: int | None = None
@@ -115,7 +121,7 @@ class LocalFile:
     def read(self, offset: int, length: int) -> bytes:
         """Fewer bytes where the file ends."""
         parts = []
-        with _translating('read', self._path):
+        with translating('read', self._path):
             while length > 0:
                 data = os.pread(self._descriptor, length, offset)
                 if not data:
@@ -131,7 +137,11 @@ class LocalFile:
     # -- writing -------------------------------------------------------------
     def write(self, data: bytes | memoryview, offset: int) -> None:
         left = memoryview(data)
-        with _translating('write to', self._path):
+        with translating('write to', self._path):
+            if self._direct is not None:
+                written = self._direct.write(left, offset)
+                left = left[written:]
+                offset += written
             while left:
                 written = os.pwrite(self._descriptor, left, offset)
                 left = left[written:]
@@ -155,7 +165,7 @@ class LocalFile:
 
     def flush(self) -> None:
         """Until it is on the disk."""
-        with _translating('write to', self._path):
+        with translating('write to', self._path):
             os.fsync(self._descriptor)
 
     # -- what they share -----------------------------------------------------
@@ -200,9 +210,10 @@ def created(path: str, size_bytes: int) -> Iterator[LocalFile]:
              | os.O_NOFOLLOW)
     with _descriptor(path, flags) as descriptor:
         try:
-            with _translating('write to', path):
+            with translating('write to', path):
                 os.ftruncate(descriptor, size_bytes)
-            with contextlib.closing(LocalFile(path, descriptor)) as file:
+            with contextlib.closing(LocalFile(
+                    path, descriptor, is_direct=True)) as file:
                 yield file
         except BaseException:
             _remove(path, descriptor)
@@ -211,7 +222,7 @@ def created(path: str, size_bytes: int) -> Iterator[LocalFile]:
 
 @contextlib.contextmanager
 def _descriptor(path: str, flags: int) -> Iterator[int]:
-    with _translating('open', path):
+    with translating('open', path):
         descriptor = os.open(path, flags, 0o600)
     try:
         yield descriptor
@@ -227,7 +238,11 @@ def _remove(path: str, descriptor: int) -> None:
 
 
 @contextlib.contextmanager
-def _translating(what: str, path: str) -> Iterator[None]:
+def translating(what: str, path: str) -> Iterator[None]:
+    """As :data:`BY_ERRNO` says.
+
+    :param what: is done to *path*, as in "write to".
+    """
     try:
         yield
     except OSError as error:

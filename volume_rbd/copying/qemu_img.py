@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other formats are converted by qemu-img, from rbd_image to rbd_image.
+"""Other formats are converted by qemu-img, from rbd_image to rbd_image, or
+from local file to local file.
 
 It runs as a child of ours with nothing to hold on to:
 
 * a limit on its address space; no file of its own (``RLIMIT_FSIZE`` 0: the
-  kernel ends it rather than let it write a local byte) and no core dump, in
-  which keys would lie;
+  kernel ends it rather than let it write a local byte), or none larger than
+  the one it is to make; and no core dump, in which keys would lie;
 * what it reads is named by a JSON object that says the format and that there
   is no backing file, so that nothing is guessed and nothing is followed;
 * a key comes through a pipe, never on the command line or from a file;
@@ -101,12 +102,20 @@ class RBDDisk:
 
 @dataclasses.dataclass(frozen=True)
 class FileDisk:
-    """A local file that somebody else made; only ever read."""
+    """A local file.
+
+    :param is_ours: nobody else has it, and qemu need not lock it: on NFS, a
+        lock of ours would be in its way.
+    """
 
     path: str
+    is_ours: bool = False
 
     def node(self) -> dict[str, str]:
-        return {'driver': 'file', 'filename': str(Path(self.path).resolve())}
+        node = {'driver': 'file', 'filename': str(Path(self.path).resolve())}
+        if self.is_ours:
+            node['locking'] = 'off'
+        return node
 
     def __str__(self) -> str:
         return self.path
@@ -142,6 +151,14 @@ class Converter(Protocol):
         :param compress: qcow2 only.
         :param key: *source* is a LUKS1 volume that this passphrase opens;
             the disk inside is written.
+        """
+
+    def to_file(self, source: FileDisk, disk_format: str, target: FileDisk,
+                *, size_bytes: int, report: progress.Progress) -> None:
+        """Write the disk inside of *source* onto the local file *target*,
+        which is there, as large as the disk, and one hole.
+
+        :param size_bytes: of the disk inside.
         """
 
     def make_luks_header(self, target: RBDDisk,
@@ -209,6 +226,16 @@ class QemuImg:
         self._run(words, target, report, size_bytes,
                   {} if key is None else {'key': key})
 
+    def to_file(self, source: FileDisk, disk_format: str, target: FileDisk,
+                *, size_bytes: int, report: progress.Progress) -> None:
+        if disk_format in _CHECKABLE:
+            self._check(source, disk_format, target, report)
+        report.start(size_bytes)
+        self._run(['convert', '-p', '-n', '-W', '-m', str(_REQUESTS),
+                   '--target-is-zero', '-O', 'raw',
+                   _name(source, disk_format), _name(target, 'raw')],
+                  target, report, size_bytes, file_bytes=size_bytes)
+
     def make_luks_header(self, target: RBDDisk,
                          encryption: luks.Encryption, *,
                          report: progress.Progress) -> None:
@@ -238,7 +265,8 @@ class QemuImg:
                     self._run(words, target, report, 0, keys)
 
     def _check(self, source: RBDDisk | FileDisk, disk_format: str,
-               target: RBDDisk, report: progress.Progress) -> None:
+               target: RBDDisk | FileDisk, report: progress.Progress
+               ) -> None:
         """What is missing at the end of a file would be read as zeros."""
         try:
             self._run(['check', '-q', '-f', _qemu_format(disk_format),
@@ -249,11 +277,14 @@ class QemuImg:
                 f'The file is damaged or cut short: {error.message}'
                 ) from error
 
-    def _run(self, words: Sequence[str], target: RBDDisk,
+    def _run(self, words: Sequence[str], target: RBDDisk | FileDisk,
              report: progress.Progress, size_bytes: int,
              keys: Mapping[str, bytes] | None = None,
-             fine: frozenset[int] = frozenset({0})) -> None:
-        limited = _limited(self._program)
+             fine: frozenset[int] = frozenset({0}), file_bytes: int = 0
+             ) -> None:
+        """:param file_bytes: the most that a local file may have."""
+        limited = _limited(self._program, file_bytes)
+        cluster = target.cluster if isinstance(target, RBDDisk) else None
         with contextlib.ExitStack() as stack:
             files: list[int] = []
             secrets: list[str] = []
@@ -265,16 +296,17 @@ class QemuImg:
             words = [words[0], *secrets, *words[1:]]  # after the subcommand
             LOG.debug('Running qemu-img %s', ' '.join(words))
             child = stack.enter_context(_started(
-                [*limited, *words], files, _environment(target.cluster)))
-            complaint = _follow(child, Stalled(
+                [*limited, *words], files, _environment(cluster)))
+            complaint = _follow(child, report if isinstance(
+                target, FileDisk) else Stalled(
                 report, lambda: self._check_room(target.pool)), size_bytes)
         if child.returncode not in fine:
-            raise _explain(child.returncode, complaint, target.cluster)
+            raise _explain(child.returncode, complaint, cluster)
 
 
 # -- the child ----------------------------------------------------------------
 
-def _limited(program: str) -> list[str]:
+def _limited(program: str, file_bytes: int) -> list[str]:
     """The command line up to qemu-img's own arguments."""
     paths = {name: shutil.which(name)
              for name in ('setpriv', 'prlimit', program)}
@@ -286,13 +318,13 @@ def _limited(program: str) -> list[str]:
                    'util-linux.')
     return [paths['setpriv'] or '', '--pdeathsig', 'KILL', '--',
             paths['prlimit'] or '', f'--as={_ADDRESS_SPACE_BYTES}',
-            '--fsize=0', '--core=0', '--', paths[program] or '']
+            f'--fsize={file_bytes}', '--core=0', '--', paths[program] or '']
 
 
-def _environment(cluster: opts.ClusterConfig) -> dict[str, str]:
+def _environment(cluster: opts.ClusterConfig | None) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ('PATH', 'HOME', 'CEPH_CONF')
             if name in os.environ}
-    if cluster.cluster_name != 'ceph':
+    if cluster and cluster.cluster_name != 'ceph':
         # qemu knows no other name, and so no keyring that bears one.
         kept['CEPH_KEYRING'] = (f'/etc/ceph/{cluster.cluster_name}.client.'
                                 f'{cluster.user or "admin"}.keyring')
@@ -428,7 +460,7 @@ _MEANINGS: Sequence[tuple[str, type[exception.VolumeRBDError]]] = (
 )
 
 
-def _explain(code: int, complaint: str, cluster: opts.ClusterConfig
+def _explain(code: int, complaint: str, cluster: opts.ClusterConfig | None
              ) -> exception.VolumeRBDError:
     if _WRONG_KEY in complaint:
         return exception.WrongPassphrase(
@@ -439,7 +471,7 @@ def _explain(code: int, complaint: str, cluster: opts.ClusterConfig
     message = f'qemu-img failed: {said.rstrip(".")}.'
     kind = next((kind for words, kind in _MEANINGS if words in complaint),
                 exception.ConversionFailed)
-    if kind is exception.ConfigurationError:
+    if cluster and kind is exception.ConfigurationError:
         return kind(message, remedy=(
             'qemu-img finds the cluster by ceph.conf alone: that must name '
             f'"mon host" and a keyring of client.{cluster.user or "admin"} '

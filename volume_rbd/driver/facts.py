@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from volume_rbd import exception, model, opts, plan
 from volume_rbd.ceph import ancestry
@@ -60,15 +60,26 @@ def for_create(config: opts.BackendConfig, cluster: Cluster, glance: Glance,
     if base is not None and (
             plan.plan_create(known).reason is plan.Reason.BASE_CACHED):
         return known
+    return dataclasses.replace(known, must_clone=config.must_clone,
+                               locations=find_places(
+                                   cluster, glance, image_id,
+                                   config.image_pools,
+                                   for_qemu=image.disk_format != 'raw'))
+
+
+def find_places(cluster: Cluster, glance: Glance, image_id: str,
+                image_pools: Sequence[str], *, for_qemu: bool = False
+                ) -> tuple[plan.LocationFacts, ...]:
+    """All locations of an image; those that are trusted were opened.
+
+    :param for_qemu: qemu will have to read it.
+    """
     stores = get_stores(glance)
-    places = tuple(
+    return tuple(
         _look_at(cluster, plan.judge_location(
-            url, image.id, cluster.fsid, stores.infos or (),
-            config.image_pools), stores.problem,
-            for_qemu=image.disk_format != 'raw')
+            url, image_id, cluster.fsid, stores.infos or (), image_pools),
+            stores.problem, for_qemu=for_qemu)
         for url in glance.get_locations(image_id))
-    return dataclasses.replace(known, locations=places,
-                               must_clone=config.must_clone)
 
 
 def _look_at(cluster: Cluster, place: plan.LocationFacts,

@@ -261,7 +261,8 @@ class Images:
                 ) -> Result:
         """The disk of a Glance image becomes the content of a volume that is
         there and not open. Size and snapshots stay; where it fails after
-        the image was found to do, the content is undefined.
+        the image was found to do, the content is undefined, and surely not
+        what was refused.
 
         :raises ImageNotFound, ImageBusy: the volume.
         :raises InvalidSize, ImageUnsafe, SignatureInvalid: the image.
@@ -280,6 +281,8 @@ class Images:
         signature = signatures.find_signature(
             known.image, signatures.Policy(self._config.verify_signatures))
         checker = self._find_checker(image_id, signature, certificates)
+        if checker is not None:
+            checker.open()  # before the content is gone
         job = str(uuid.uuid4())
         arguments = create_from_image.get_arguments(
             decided, job=job, image=known.image, volume_name=volume.name)

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taskflow.patterns import linear_flow
+from taskflow.types import failure
 
-from volume_rbd import exception, model, plan
+from volume_rbd import exception, model, plan, progress
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph import settings as settings_
 from volume_rbd.copying import clearing, inbound
@@ -174,7 +175,7 @@ class CreateBlank(Task):
 
 class ClearVolume(Task):
     """Let the volume that is there read as zeros, for another content. There
-    is no way back from here."""
+    is no way back from here; bytes that are refused do not stay either."""
 
     title = 'clearing the volume'
 
@@ -185,6 +186,12 @@ class ClearVolume(Task):
                     f'Volume {volume_name!r} is open at '
                     f'{", ".join(watchers)}.')
             clearing.clear(volume, self.tools.report)
+
+    def revert(self, volume_name: str, result: object, **kwargs: Any) -> None:
+        if isinstance(result, failure.Failure):
+            return  # nothing was written after it
+        with self.tools.pool.open(volume_name) as volume:
+            clearing.clear(volume, progress.Silent())
 
 
 class ClearForCopy(ClearVolume):

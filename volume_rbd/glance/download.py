@@ -32,7 +32,7 @@ class Verifier:
 
     def __init__(self, image: model.GlanceImage) -> None:
         self._image = image
-        self._hash, self._expected = _choose_hash(image)
+        self._hash, self._expected = choose_hash(image)
         self._count = 0
         self._thread = futures.ThreadPoolExecutor(1, 'glance-hash')
         self._pending: futures.Future[None] | None = None
@@ -117,8 +117,12 @@ def _missing_bytes(error: BaseException) -> int:
     return 0
 
 
-def _choose_hash(image: model.GlanceImage) -> tuple[Any, str | None]:
-    """os_hash_value if this Python can compute it, else the checksum."""
+def choose_hash(image: model.GlanceImage) -> tuple[Any, str | None]:
+    """os_hash_value if this Python can compute it, else the checksum.
+
+    :returns: a new hash and what it should come to; None, None where the
+        record has neither.
+    """
     if image.os_hash_algo and image.os_hash_value:
         try:
             return (hashlib.new(image.os_hash_algo, usedforsecurity=False),

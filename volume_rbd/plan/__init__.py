@@ -19,6 +19,7 @@ from volume_rbd.plan.create import (
     plan_create,
     volume_size,
 )
+from volume_rbd.plan.fetch import FetchFacts, plan_fetch
 from volume_rbd.plan.upload import (
     WRITABLE_FORMATS,
     UploadFacts,
@@ -44,6 +45,7 @@ __all__ = [
     'BaseFacts',
     'Choice',
     'CreateFacts',
+    'FetchFacts',
     'LocationFacts',
     'Operation',
     'Plan',
@@ -57,6 +59,7 @@ __all__ = [
     'is_worth_trying',
     'judge_location',
     'plan_create',
+    'plan_fetch',
     'plan_upload',
     'volume_size',
 ]

@@ -202,7 +202,7 @@ def plan_create(facts: CreateFacts) -> Plan:
 def _plan_any(facts: CreateFacts) -> Plan:
     check_image_usable(facts.image)
     size = volume_size(facts)
-    source = _find_source(facts.locations)
+    source = find_source(facts.locations)
     spec = source.location.snap_spec if source and source.location else None
     plan = Plan(Operation.CREATE_FROM_IMAGE, (), size_bytes=size,
                 is_size_fixed=facts.size_bytes is not None)
@@ -274,7 +274,7 @@ def _clone_base(facts: CreateFacts, base: BaseFacts, plan: Plan) -> Plan:
         choices=(Choice(Strategy.CLONE, Reason.BASE_CACHED),))
 
 
-def _find_source(places: Sequence[LocationFacts]) -> LocationFacts | None:
+def find_source(places: Sequence[LocationFacts]) -> LocationFacts | None:
     """What is read where it lies: the shallowest that can be."""
     good = [place for place in places if place.problem is None]
     return min(good, key=lambda place: place.depth) if good else None
@@ -292,7 +292,7 @@ def _clone_obstacle(facts: CreateFacts, source: LocationFacts | None
     if image.is_encrypted:
         return Reason.ENCRYPTED_IMAGE
     if source is None:
-        return _location_problem(facts.locations)
+        return location_problem(facts.locations)
     if source.size_bytes == 0:
         return Reason.EMPTY_IMAGE
     if facts.flatten_wanted:
@@ -307,7 +307,7 @@ def _can_encrypt(image: model.GlanceImage) -> bool:
         image.disk_format == 'raw' or image.disk_format in READABLE_FORMATS)
 
 
-def _location_problem(places: Sequence[LocationFacts]) -> Reason:
+def location_problem(places: Sequence[LocationFacts]) -> Reason:
     """The most telling of several: what an operator could change first."""
     problems = [place.problem for place in places if place.problem]
     if not problems:

@@ -17,6 +17,7 @@ from volume_rbd import exception, model
 class Operation(enum.StrEnum):
     CREATE_FROM_IMAGE = 'create_from_image'
     UPLOAD_TO_IMAGE = 'upload_to_image'
+    FETCH_IMAGE = 'fetch_image'
 
 
 class Strategy(enum.StrEnum):
@@ -27,6 +28,8 @@ class Strategy(enum.StrEnum):
     COPY = 'copy'
     DOWNLOAD = 'download'
     UPLOAD = 'upload'
+    EXPORT = 'export'
+    REUSE = 'reuse'
 
 
 class Reason(enum.StrEnum):
@@ -67,10 +70,16 @@ class Reason(enum.StrEnum):
     ENCRYPTED_VOLUME = 'encrypted_volume'
     DECRYPTION_WANTED = 'decryption_wanted'
     EMPTY_VOLUME = 'empty_volume'
+    # about a local file (fetch)
+    SNAPSHOT_READABLE = 'snapshot_readable'
+    ALREADY_FETCHED = 'already_fetched'
+    DIRECT_DISABLED = 'direct_disabled'
+    CLUSTER_UNAVAILABLE = 'cluster_unavailable'
     # found out only by trying
     CLONE_DENIED = 'clone_denied'
     CLONE_FAILED = 'clone_failed'
     COPY_FAILED = 'copy_failed'
+    EXPORT_FAILED = 'export_failed'
     LOCATION_API_MISSING = 'location_api_missing'
     LOCATION_FORBIDDEN = 'location_forbidden'
     LOCATION_REFUSED = 'location_refused'
@@ -143,12 +152,24 @@ SENTENCES: Mapping[Reason, str] = {
         'The image is to be the disk inside of the encrypted volume.',
     Reason.EMPTY_VOLUME:
         'The volume has no bytes to share.',
+    Reason.SNAPSHOT_READABLE:
+        'The snapshot of the image can be read here, so its bytes need not '
+        'pass through Glance.',
+    Reason.ALREADY_FETCHED:
+        'The file is there already.',
+    Reason.DIRECT_DISABLED:
+        'No location may be read directly: allowed_direct_url_schemes does '
+        'not have rbd.',
+    Reason.CLUSTER_UNAVAILABLE:
+        'The Ceph cluster of the images does not answer here.',
     Reason.CLONE_DENIED:
         'The cephx user may not write to the pool of the images.',
     Reason.CLONE_FAILED:
         'The clone could not be made.',
     Reason.COPY_FAILED:
         'The copy inside the cluster could not be made.',
+    Reason.EXPORT_FAILED:
+        'The snapshot of the image could not be read to its end.',
     Reason.LOCATION_API_MISSING:
         'Glance does not offer the locations API (2.17).',
     Reason.LOCATION_FORBIDDEN:

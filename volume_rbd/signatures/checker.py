@@ -25,6 +25,8 @@ class Checker:
     :param trusted: ids of the certificates that may issue others.
     :ivar is_verified: some bytes of this operation were found good. Lives in
         the process only, so that no record can claim it.
+    :ivar terms: what the verdict depends on beside the bytes, where they were
+        found good on their way.
     :ivar snapshot: (pool, internal id of the rbd_image, id of the snapshot)
         of what was verified, where that was a snapshot.
     """
@@ -33,6 +35,7 @@ class Checker:
                  certificates: Certificates, trusted: Sequence[str] = (),
                  verdicts: Verdicts | None = None) -> None:
         self.is_verified = False
+        self.terms: str | None = None
         self.snapshot: tuple[str, str, int] | None = None
         self._image_id = image_id
         self._signature = signature
@@ -64,8 +67,7 @@ class Checker:
         for chunk in chunks:
             verifier.update(chunk)
             yield chunk
-        verifier.finish()
-        self.is_verified = True
+        self._finish(verifier)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Verifier]:
@@ -75,8 +77,24 @@ class Checker:
         """
         verifier = self.open()
         yield verifier
+        self._finish(verifier)
+
+    def recall(self, terms: str | None) -> bool:
+        """Whether bytes that were found good under *terms* still are: the
+        certificate is fetched, and its dates looked at, every time.
+
+        :raises SignatureInvalid: with that certificate nothing is.
+        """
+        if self.open().terms != terms:
+            return False
+        self.is_verified = True
+        self.terms = terms
+        return True
+
+    def _finish(self, verifier: Verifier) -> None:
         verifier.finish()
         self.is_verified = True
+        self.terms = verifier.terms
 
     def check(self, what: Hashable,
               read: Callable[[], Generator[bytes, None, None]]) -> bool:

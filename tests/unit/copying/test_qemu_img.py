@@ -21,6 +21,7 @@ CLUSTER = opts.ClusterConfig(user='cinder', ceph_conf='/etc/ceph/a.conf')
 SOURCE = RBDDisk('images', 'an-image', CLUSTER, 'snap')
 TARGET = RBDDisk('volumes', 'a-volume', CLUSTER)
 KEY = b'0123456789abcdef'
+MIB = 1024 ** 2
 Program = Callable[[str], QemuImg]
 
 
@@ -179,6 +180,41 @@ def test_a_new_key_is_set_before_the_old_one_goes(
     assert '"key-secret": "key"' in first
     assert '-o state=inactive,old-secret=key' in last
     assert '"key-secret": "new"' in last
+
+
+def to_file(converter: QemuImg, tmp_path: Path, disk_format: str = 'vdi'
+            ) -> None:
+    converter.to_file(
+        FileDisk(str(tmp_path / 'from'), is_ours=True), disk_format,
+        FileDisk(str(tmp_path / 'to'), is_ours=True), size_bytes=4 * MIB,
+        report=progress.Silent())
+
+
+def test_a_file_that_is_made_may_be_as_large_as_the_disk_and_no_larger(
+        program: Program, tmp_path: Path) -> None:
+    with pytest.raises(exception.ConversionFailed, match='f=4096 c=0'):
+        to_file(program('echo f=$(ulimit -f) c=$(ulimit -c) >&2; exit 1'),
+                tmp_path)
+    target = tmp_path / 'to'
+    fill = 'dd if=/dev/zero bs=1M count={count} of=' + str(target)
+    to_file(program(fill.format(count=4)), tmp_path)
+    assert target.stat().st_size == 4 * MIB
+    with pytest.raises(exception.ConversionFailed):
+        to_file(program(fill.format(count=5)), tmp_path)
+    assert target.stat().st_size == 4 * MIB
+
+
+def test_files_of_ours_are_not_locked_by_qemu(tmp_path: Path) -> None:
+    names = [FileDisk(str(tmp_path / name), is_ours=True).node()
+             for name in ('from', 'to')]
+    assert [name['locking'] for name in names] == ['off', 'off']
+    assert 'locking' not in FileDisk(str(tmp_path / 'from')).node()
+
+
+def test_a_file_is_checked_before_it_becomes_another(program: Program,
+                                                     tmp_path: Path) -> None:
+    with pytest.raises(exception.ConversionFailed, match='cut short'):
+        to_file(program('[ $1 != check ] || exit 1'), tmp_path, 'qcow2')
 
 
 @pytest.mark.parametrize('disk_format', ['qcow2', 'vmdk'])

@@ -302,6 +302,18 @@ def test_what_replaces_the_content_is_verified(signed: bytes) -> None:
     else:
         with pytest.raises(exception.SignatureInvalid):
             _replace(world, image_id)
+        # Neither what was there nor what was refused.
+        assert world.read('volumes', checks.NEW) == bytes(4 * MIB)
+
+
+def test_a_certificate_that_is_missing_replaces_nothing() -> None:
+    world = World()
+    image_id = test_verify.make(world, 'rbd', signer=make_signer())
+    _old_volume(world)
+    before = world.state()
+    with pytest.raises(exception.SignatureInvalid):
+        _replace(world, image_id)
+    assert world.state() == before
 
 
 # -- killed -------------------------------------------------------------------

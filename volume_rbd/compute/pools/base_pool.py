@@ -45,8 +45,7 @@ class BasePool:
         """
         try:
             self.pool.refresh()
-        except (exception.NotFound, exception.Conflict,
-                exception.Unavailable, exception.NotSupported) as error:
+        except exception.VolumeRBDError as error:
             LOG.info('The storage_pool %s is not refreshed: %s',
                      self.pool.name, error)
             return False

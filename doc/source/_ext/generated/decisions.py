@@ -161,6 +161,34 @@ def upload_rows() -> Iterator[Row]:
     yield _upload(Reason.SAME_CLUSTER, 'none of these')
 
 
+# -- fetch --------------------------------------------------------------------
+def _fetch(reason: Reason, when: str, **changes: object) -> Row:
+    facts = dataclasses.replace(plan.FetchFacts(
+        _IMAGE, (_GOOD,)), **changes)  # type: ignore[arg-type]
+    return Row(when, reason, lambda: plan.plan_fetch(facts))
+
+
+def fetch_rows() -> Iterator[Row]:
+    yield _fetch(Reason.DIRECT_DISABLED,
+                 '``allowed_direct_url_schemes`` does not have ``rbd``',
+                 obstacle=Reason.DIRECT_DISABLED)
+    yield _fetch(Reason.CLUSTER_UNAVAILABLE,
+                 'the monitors do not answer in ``rbd_connect_timeout``',
+                 obstacle=Reason.CLUSTER_UNAVAILABLE)
+    yield _fetch(Reason.SNAPSHOT_READABLE,
+                 'one of the locations can be read')
+    yield _fetch(Reason.NO_LOCATION, 'Glance shows no location', locations=())
+    for reason, when in (
+            (Reason.NOT_RBD, 'they are all outside of RBD'),
+            (Reason.OTHER_CLUSTER, "the location's fsid is another"),
+            (Reason.FOREIGN_LOCATION, "its pool is none of Glance's RBD "
+             'stores, or its name is not the id of the image'),
+            (Reason.MISSING_SNAPSHOT, 'its snapshot is not there'),
+            (Reason.SNAPSHOT_DENIED, 'the cephx user may not read it')):
+        yield _fetch(reason, when, locations=(
+            dataclasses.replace(_GOOD, problem=reason),))
+
+
 # -- found out only by trying -------------------------------------------------
 BY_TRYING = {
     Reason.MISSING_SNAPSHOT:
@@ -173,6 +201,10 @@ BY_TRYING = {
         "upload, by clone or copy: EPERM on the pool of Glance's store",
     Reason.COPY_FAILED:
         'both, by copy: librbd would not make, read or write it',
+    Reason.EXPORT_FAILED:
+        'fetch: librbd would not read the snapshot to its end',
+    Reason.ALREADY_FETCHED:
+        'fetch: the file is there, and is this image',
     Reason.LOCATION_API_MISSING:
         'upload: Glance is older than 2.17',
     Reason.LOCATION_FORBIDDEN:
@@ -187,7 +219,7 @@ _BESIDES = frozenset({Reason.NOT_IN_THIS_RELEASE})
 
 
 def reasons_in_tables() -> frozenset[Reason]:
-    rows = [*create_rows(), *upload_rows()]
+    rows = [*create_rows(), *upload_rows(), *fetch_rows()]
     return frozenset(row.reason for row in rows) | set(BY_TRYING) | _BESIDES
 
 
@@ -211,14 +243,14 @@ def _ways(decided: plan.Plan) -> str:
 
 
 class DecisionTable(SphinxDirective):
-    """``.. decision-table:: create`` or ``upload``."""
+    """``.. decision-table:: create``, ``upload`` or ``fetch``."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         self.env.note_dependency(plan.__file__)
-        rows = list({'create': create_rows, 'upload': upload_rows
-                     }[self.arguments[0]]())
+        rows = list({'create': create_rows, 'upload': upload_rows,
+                     'fetch': fetch_rows}[self.arguments[0]]())
         lines = []
         for row in rows:
             try:
