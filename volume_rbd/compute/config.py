@@ -75,6 +75,8 @@ class _Libvirt:
     def __getattr__(self, option: str) -> Any:
         if option == 'rbd_pool':
             return self._pool()
+        if option == 'rbd_attach_user':
+            return None  # guests open their disks as their agent does
         name = _NOVA_NAMES.get(option, option)
         if name in _DEFAULTS and not _is_set(self._conf, name):
             return _DEFAULTS[name]

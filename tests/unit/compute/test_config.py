@@ -52,6 +52,12 @@ def test_images_store_is_a_pool_or_a_folder(get: Get) -> None:
     assert config.store_folder == Path('/disks')
 
 
+def test_guests_open_their_disks_as_the_agent_does(get: Get) -> None:
+    config = get('[libvirt]\nrbd_user = nova\nrbd_attach_user = other\n')
+
+    assert config.disks.attach_user is None
+
+
 def test_snapshots_are_flattened_clones_unless_told_otherwise(get: Get
                                                               ) -> None:
     config = get('[libvirt]\nimages_type = rbd\n')
