@@ -193,7 +193,7 @@ def _version() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The console script.
+    """What the console script runs.
 
     :returns: an exit code of :data:`EXIT_CODES`.
     """
@@ -212,7 +212,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Who read our output has gone; Python would complain once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.unit.cli.conftest import Run
-from volume_rbd.cli import main
+from volume_rbd.cli import __main__, main
 
 every_command = pytest.mark.parametrize('command', main.COMMANDS)
 
@@ -99,3 +99,16 @@ def test_the_console_script_says_its_exit_code() -> None:
     assert ended.returncode == 2
     assert ended.stdout == ''
     assert ended.stderr.count('\n') == 1
+
+
+def test_ctrl_c_is_heard_before_anything_is_imported(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        ) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, 'main', interrupted)
+
+    assert __main__.main() == 130
+    assert capsys.readouterr().err == (
+        'volume-rbd: Cancelled before anything was done.\n')
