@@ -20,6 +20,7 @@ from volume_rbd.driver import RBDDriver
 
 #: (host, port); IPv6 without brackets, as libvirt has it in a disk.
 Monitor = tuple[str, str]
+_DEFAULT_PORT = '6789'
 
 
 @dataclasses.dataclass
@@ -27,13 +28,13 @@ class Source:
     """An rbd_image in the XML of a guest.
 
     :param name: ``pool/image``.
-    :param hosts: of the monitors, without brackets.
+    :param monitors: host (without brackets) and port of each.
     :param secret_uuid: None where it has none.
     :param spans: from and to of each ``host`` element, in bytes.
     """
 
     name: str
-    hosts: list[str] = dataclasses.field(default_factory=list)
+    monitors: list[Monitor] = dataclasses.field(default_factory=list)
     secret_uuid: str | None = None
     spans: list[tuple[int, int]] = dataclasses.field(default_factory=list)
 
@@ -48,11 +49,11 @@ def migrate_xml(xml: str, config: ComputeConfig, driver: RBDDriver) -> str:
     :raises ClusterUnavailable: the monitors cannot be asked.
     """
     monitors = driver.connections.monitors()
-    known_hosts = {host for host, _ in monitors}
     secret = config.disks.secret_uuid or driver.cluster.fsid
 
     def is_ours(source: Source) -> bool:
-        if source.secret_uuid == secret or known_hosts & set(source.hosts):
+        if source.secret_uuid == secret or set(monitors) & set(
+                source.monitors):
             return True
         return source.secret_uuid is None and _is_there(driver, source.name)
 
@@ -143,8 +144,9 @@ class _Finder:
             self.found.append(self._source)
         elif name == 'host' and self._source is not None:
             self._host_at = self.parser.CurrentByteIndex
-            self._source.hosts.append(
-                attributes.get('name', '').strip('[]'))
+            self._source.monitors.append((
+                attributes.get('name', '').strip('[]'),
+                attributes.get('port', _DEFAULT_PORT)))
         elif name == 'secret' and self._source is not None:
             self._source.secret_uuid = attributes.get('uuid')
         elif name == 'secret':

@@ -50,11 +50,12 @@ NEW = ("<host name='10.0.9.1' port='6789'/>\n        "
 def test_every_rbd_image_of_a_guest_is_found() -> None:
     found = list(migration.find_sources(GUEST.encode()))
 
-    assert [(source.name, source.hosts, source.secret_uuid)
+    assert [(source.name, source.monitors, source.secret_uuid)
             for source in found] == [
-        (f'vms/{DISK}', ['10.0.0.1', '10.0.0.2'], SECRET),
-        ('volumes/x', ['10.0.0.1'], OTHER),
-        ('vms/plain', ['fe::1'], None)]
+        (f'vms/{DISK}', [('10.0.0.1', '6789'), ('10.0.0.2', '6789')],
+         SECRET),
+        ('volumes/x', [('10.0.0.1', '6789')], OTHER),
+        ('vms/plain', [('fe::1', '6789')], None)]
 
 
 def test_the_monitors_and_nothing_else_are_other_ones() -> None:
@@ -103,6 +104,13 @@ def test_or_by_one_of_its_monitors(compute: Compute) -> None:
         done = disks.migrate_xml(GUEST)
     assert '10.0.0.2' not in done
     assert done.count("<host name='10.0.0.1' port='6789'/>") == 2
+
+
+def test_another_cluster_on_the_same_hosts_is_not_ours(compute: Compute
+                                                       ) -> None:
+    compute.world.ceph.monitors = ['10.0.0.1:6790']
+    with compute.disks() as disks:
+        assert disks.migrate_xml(GUEST) == GUEST
 
 
 def test_without_a_secret_it_is_known_by_being_there(compute: Compute
