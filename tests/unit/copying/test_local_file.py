@@ -139,7 +139,8 @@ def test_a_copy_is_the_source_and_has_its_holes(
                            report=SILENT)
     found = os.stat(made)
     assert pathlib.Path(made).read_bytes() == content
-    assert found.st_blocks <= os.stat(path).st_blocks
+    # What lies in several pieces may need a block that says where they are.
+    assert found.st_blocks <= os.stat(path).st_blocks + 8
     assert stat.S_IMODE(found.st_mode) == 0o600
 
 
