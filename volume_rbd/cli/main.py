@@ -134,7 +134,7 @@ class App(app.App):
         parser.add_argument(
             '--backend', metavar='NAME',
             help='the backend section to use (default: the first enabled '
-                 'one)')
+                 'one); libvirt: the disks of a compute agent')
         return parser
 
     def interact(self) -> int:
@@ -172,7 +172,11 @@ class App(app.App):
         return self.manager
 
     def get_driver(self) -> RBDDriver:
-        return self.get_manager().backend(self.options.backend)
+        name = self.options.backend
+        if (name == compute.BACKEND_NAME
+                and name not in self.get_manager().backend_names()):
+            return self.get_agent().driver
+        return self.get_manager().backend(name)
 
     def get_agent(self) -> compute.ComputeAgent:
         if self.agent is None:

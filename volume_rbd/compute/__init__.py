@@ -3,8 +3,8 @@
 cache, and libvirt's storage pools over both."""
 
 from volume_rbd.compute.agent import ComputeAgent
-from volume_rbd.compute.config import ComputeConfig, get_config
+from volume_rbd.compute.config import BACKEND_NAME, ComputeConfig, get_config
 from volume_rbd.compute.fetch import Fetched, Fetcher
 
-__all__ = ['ComputeAgent', 'ComputeConfig', 'Fetched', 'Fetcher',
-           'get_config']
+__all__ = ['BACKEND_NAME', 'ComputeAgent', 'ComputeConfig', 'Fetched',
+           'Fetcher', 'get_config']

@@ -97,6 +97,17 @@ def test_an_empty_disk_is_created_shown_grown_and_deleted(nova: Run) -> None:
     assert nova('disk', 'list', '-f', 'json').json == []
 
 
+def test_disks_are_a_backend_for_every_other_command(
+        nova: Run, compute: Compute) -> None:
+    compute.vms.create(DISK, 4096)
+
+    assert nova('--backend', 'libvirt', 'show', DISK, '-f',
+                'json').json['pool'] == 'vms'
+    for command in (['jobs', 'list'], ['reclaim']):
+        done = nova('--backend', 'libvirt', *command, '-f', 'json')
+        assert (done.code, done.json) == (0, [])
+
+
 def test_a_disk_becomes_an_image(nova: Run, compute: Compute) -> None:
     with compute.disks() as disks:
         compute.make_disk(disks)
