@@ -36,6 +36,7 @@ def main() -> int:
         print(*OPERATIONS, sep='\n')
         return 0
     seed = asked.seed or random.randrange(2 ** 32)
+    print(f'VOLUME_RBD_FAULTS_SEED={seed}', flush=True)
     with tempfile.TemporaryDirectory(prefix='volume-rbd-faults-') as folder:
         path = pathlib.Path(asked.folder or folder)
         with _sandbox(path) as sandbox, contextlib.closing(
@@ -50,16 +51,18 @@ def main() -> int:
                     for number, effect in enumerate(reference.effects, 1):
                         print(f'{name} #{number} {effect}')
                 return 0
-            opened.report.on_kill = _tell
+            report = opened.report
+
+            def tell(kill: Kill) -> None:
+                print(f'{kill.verdict:9} {kill.recovered_s:5.1f} s  {kill}',
+                      flush=True)
+                if asked.report:  # whoever ends the run leaves that
+                    report.write(asked.report)
+
+            report.on_kill = tell
             opened.run(_choose(asked, references, seed))
-            print(opened.report.render())
-            if asked.report:
-                opened.report.write(asked.report)
-            return bool(opened.report.findings)
-
-
-def _tell(kill: Kill) -> None:
-    print(f'{kill.verdict:9} {kill.recovered_s:5.1f} s  {kill}', flush=True)
+            print(report.render())
+            return bool(report.findings)
 
 
 def _parse() -> argparse.Namespace:
