@@ -220,7 +220,9 @@ class ImageBusy(Conflict):
     """The rbd_image is open elsewhere (it has a watcher)."""
 
     default_remedy = ('Close what uses it and try again; the watch of a '
-                      'killed client expires within 30 seconds.')
+                      'killed client expires within 30 seconds. One that '
+                      'does not is ended with "ceph osd blocklist add '
+                      'ADDRESS".')
 
 
 class ImageHasSnapshots(Conflict):

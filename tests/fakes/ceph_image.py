@@ -313,7 +313,8 @@ class FakeImage:
             found = list(self._disk.watchers)
             if not self._read_only:
                 found.remove(self._address)
-            return found
+            return [each for each in found
+                    if each not in self._server.blocklist]
 
     def fence_writer(self) -> bool:
         with self._lock:

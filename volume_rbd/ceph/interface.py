@@ -291,7 +291,8 @@ class Image(Protocol):
         CephPermissionDenied where a child's pool may not be read."""
 
     def watchers(self) -> list[str]:
-        """The addresses of everybody else who has it open."""
+        """The addresses of everybody else who has it open; not of those who
+        are blocklisted, of whom a watch may stay on record."""
 
     def fence_writer(self) -> bool:
         """Shut out another client that writes to it: the one that holds its

@@ -35,6 +35,12 @@ def known_addresses(monitors: Iterable[dict[str, Any]]) -> Iterator[str]:
             yield found
 
 
+def blocklisted(session: Session) -> set[str]:
+    """The addresses of those who are shut out."""
+    return {str(entry['addr'])
+            for entry in session.command('osd blocklist ls')}
+
+
 def health(session: Session) -> Health:
     return parse_health(session.command('health'))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import contextlib
+
 import pytest
 
 from tests.unit.world import MIB, VOLUME, OnStep, World
@@ -351,6 +353,23 @@ def test_who_has_a_volume_open_is_shown(world: World) -> None:
     other = world.ceph.cluster('admin')
     with world.driver() as driver, other.pool('volumes').open(VOLUME):
         assert driver.volumes.show(VOLUME).watchers == (other.address,)
+
+
+def test_a_watch_that_stays_of_who_was_shut_out_is_in_nobodys_way(
+        world: World) -> None:
+    """Ceph keeps some for good, of clients that were killed as they opened."""
+    world.make_volume()
+    other = world.ceph.cluster('admin')
+    with world.driver() as driver:
+        with contextlib.suppress(exception.ClusterUnavailable), \
+                other.pool('volumes').open(VOLUME):
+            world.ceph.blocklist.add(other.address)
+            assert driver.volumes.show(VOLUME).watchers == ()
+
+            driver.volumes.delete(VOLUME)
+
+            assert not driver.volumes.exists(VOLUME)
+        driver.reclaimer.wait()
 
 
 def test_a_volume_without_our_mark_is_shown_without_lineage(world: World
