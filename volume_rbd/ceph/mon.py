@@ -36,7 +36,8 @@ def known_addresses(monitors: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def blocklisted(session: Session) -> set[str]:
-    """The addresses of those who are shut out."""
+    """The addresses of those who are shut out; networks that are (a second
+    list behind this one) do not count."""
     return {str(entry['addr'])
             for entry in session.command('osd blocklist ls')}
 

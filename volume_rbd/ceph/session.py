@@ -89,7 +89,8 @@ class Session:
             raise
 
     def command(self, prefix: str, **arguments: str) -> Any:
-        """Run a monitor command and return its JSON."""
+        """Run a monitor command and return its JSON: the first value, where
+        there are several behind each other."""
         request = json.dumps(
             {'prefix': prefix, 'format': 'json', **arguments})
         what = f'run "{prefix}" on'
@@ -98,7 +99,9 @@ class Session:
             if code < 0:
                 raise errors.from_code(
                     code, what, 'the monitors', self.who)
-        return json.loads(output)
+        value, _end = json.JSONDecoder().raw_decode(
+            output.decode().lstrip())
+        return value
 
     def ioctx(self, pool: str, namespace: str = '') -> Any:
         """The pool's I/O context, to be shared and not to be changed.

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import contextlib
+from collections.abc import Callable
 
 import pytest
 
