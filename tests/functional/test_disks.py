@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent import futures
@@ -290,6 +291,10 @@ def _pool_for_data(house: House) -> Iterator[tuple[str, str]]:
     pool = f'data-{uuid.uuid4().hex[:8]}'
     house.cluster.ceph('osd', 'pool', 'create', pool, '8')
     house.cluster.ceph('osd', 'pool', 'application', 'enable', pool, 'rbd')
+    deadline = time.monotonic() + 60
+    while pool not in house.cluster.ceph('df'):  # some seconds later
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
     entity = make_user(house.cluster, f'nova-{pool}',
                        f'profile rbd pool=vms, profile rbd pool={pool}, '
                        'profile rbd-read-only pool=images')
