@@ -313,8 +313,11 @@ class FakeImage:
             found = list(self._disk.watchers)
             if not self._read_only:
                 found.remove(self._address)
-            return [each for each in found
-                    if each not in self._server.blocklist]
+            return found
+
+    def living_watchers(self) -> list[str]:
+        return [each for each in self.watchers()
+                if each not in self._server.blocklist]
 
     def fence_writer(self) -> bool:
         with self._lock:

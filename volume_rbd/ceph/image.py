@@ -230,13 +230,13 @@ class RBDImage:
                 if watcher['id'] == ours:
                     found.remove(watcher)
                     break
-        return self._without_ghosts([str(watcher['addr'])
-                                     for watcher in found])
+        return [str(watcher['addr']) for watcher in found]
 
-    def _without_ghosts(self, addresses: list[str]) -> list[str]:
-        """Who was killed and shut out just as it opened the rbd_image stays
-        on record as a watcher, for good (tried: 16.2, one in forty kills): its
-        watch has no end, as no OSD knows of it any more."""
+    def living_watchers(self) -> list[str]:
+        # Who was killed and shut out just as it opened the rbd_image stays on
+        # record as a watcher, for good (tried: 16.2, one in forty kills): its
+        # watch has no end, as no OSD knows of it any more.
+        addresses = self.watchers()
         if not addresses:
             return []
         try:

@@ -291,8 +291,11 @@ class Image(Protocol):
         CephPermissionDenied where a child's pool may not be read."""
 
     def watchers(self) -> list[str]:
-        """The addresses of everybody else who has it open; not of those who
-        are blocklisted, of whom a watch may stay on record."""
+        """The addresses of everybody else who has it open."""
+
+    def living_watchers(self) -> list[str]:
+        """The same without those who are blocklisted, of whom a watch may
+        stay on record."""
 
     def fence_writer(self) -> bool:
         """Shut out another client that writes to it: the one that holds its

@@ -82,7 +82,7 @@ def refuse_watchers(image: Image, why: str = '') -> None:
     """:param why: the rest of the sentence.
     :raises ImageBusy: somebody has it open, and does not just close it."""
     deadline = time.monotonic() + PATIENCE_S
-    while watchers := image.watchers():
+    while watchers := image.living_watchers():
         if time.monotonic() > deadline:
             raise exception.ImageBusy(
                 f'Volume {image.spec.name!r} is open at '
