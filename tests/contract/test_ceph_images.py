@@ -202,6 +202,18 @@ def test_watchers_are_the_others_who_have_it_open_for_writing(ceph):
             assert reader.watchers() == [ceph.cluster.address]
 
 
+def test_living_watchers_are_those_who_are_not_shut_out(ceph):
+    name = ceph.new()
+    private = ceph.cluster.private()
+
+    with ceph.volumes.open(name) as image, \
+            contextlib.suppress(exception.ClusterUnavailable), \
+            private.pool('volumes').open(name):
+        assert image.living_watchers() == [private.address]
+        ceph.cluster.blocklist(private.address)
+        assert image.living_watchers() == []
+
+
 def test_a_writer_that_is_fenced_is_shut_out_at_once(ceph):
     name = ceph.new()
     other = ceph.world.cluster('cinder', private=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -89,3 +90,16 @@ def other_cluster(tmp_path_factory: pytest.TempPathFactory
                  options=Options(ceph_only=True)) as made, \
             watchdog.guard(made):
         yield made
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for 8 MiB."""
+    folder = tmp_path / 'small'
+    folder.mkdir()
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs',
+                    folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(['umount', folder], check=True)

@@ -465,19 +465,6 @@ def test_a_signature_that_nobody_vouches_for_is_refused_before_bytes_move(
 
 # -- the folder ---------------------------------------------------------------
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for 8 MiB."""
-    folder = tmp_path / 'small'
-    folder.mkdir()
-    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs',
-                    folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(['umount', folder], check=True)
-
-
 @both
 def test_a_folder_without_room_is_said_before_bytes_move(
         node: Node, small_disk: Path, store: str) -> None:

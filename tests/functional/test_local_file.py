@@ -6,9 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
-import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import pytest
@@ -197,19 +195,6 @@ def test_a_copy_from_a_file_is_cancelled_within_a_second(
         to_volume(house, tmp_path / 'file', volume, report)
 
     assert time.monotonic() - report.cancelled_at < 1
-
-
-@pytest.fixture
-def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A file system with room for 8 MiB."""
-    folder = tmp_path / 'small'
-    folder.mkdir()
-    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs',
-                    folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(['umount', folder], check=True)
 
 
 def test_a_full_file_system_is_said_and_nothing_stays(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cliff import columns, command, lister, show
@@ -148,8 +148,13 @@ def result_fields(result: Result) -> dict[str, Any]:
         'origin': result.lineage.get('origin'),
         'job': result.job,
     }
-    if len(result.attempts) > 1:
-        fields['attempts'] = ', '.join(
-            f'{attempt["strategy"]} ({attempt["reason"]})'
-            for attempt in result.attempts)
-    return fields
+    return {**fields, **attempt_fields(result.attempts)}
+
+
+def attempt_fields(attempts: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """What was tried, where the first strategy was not the last."""
+    if len(attempts) < 2:
+        return {}
+    return {'attempts': ', '.join(
+        f'{attempt["strategy"]} ({attempt["reason"]})'
+        for attempt in attempts)}

@@ -17,10 +17,12 @@ class Delete(base.Lister):
     good with the last of them.
     """
 
+    what = 'the volumes'
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument('name', metavar='NAME', nargs='+',
-                            help='the volumes')
+                            help=self.what)
         return parser
 
     def run(self, parsed_args: argparse.Namespace) -> int:

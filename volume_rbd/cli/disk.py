@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from volume_rbd import exception, model
-from volume_rbd.cli import base, display, running, upload, volumes
+from volume_rbd.cli import base, delete, display, upload, volumes
 from volume_rbd.compute import clean_up
 from volume_rbd.compute.disks import Disks
+from volume_rbd.driver import RBDDriver
 from volume_rbd.flows.base import Result
 
 
@@ -120,31 +121,14 @@ def _disk_fields(disks: Disks, name: str) -> Mapping[str, Any]:
             'data_pool': base.OptionalColumn(layout.data_pool)}
 
 
-class DiskDelete(_OfDisks, base.Lister):
+class DiskDelete(delete.Delete):
     """Delete disks that nobody has open and that have no snapshots."""
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        parser.add_argument('name', metavar='NAME', nargs='+',
-                            help='the disks')
-        return parser
+    what = 'the disks'
 
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        self._exit_code = 0
-        return super().run(parsed_args) or self._exit_code
-
-    def take_action(self, parsed_args: argparse.Namespace) -> Any:
-        rows = []
-        for name in parsed_args.name:
-            try:
-                gone = self.disks.delete(name)
-            except exception.VolumeRBDError as error:
-                # The others are still to be deleted.
-                self._exit_code = running.report_error(error)
-                continue
-            rows.append((name, 'in trash' if gone.is_trashed else 'deleted',
-                         gone.reason))
-        return ('name', 'state', 'reason'), rows
+    @property
+    def driver(self) -> RBDDriver:
+        return self.agent.driver
 
 
 class DiskResize(_OfOne, base.ShowOne):

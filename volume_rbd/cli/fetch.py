@@ -39,7 +39,7 @@ class Fetch(base.ShowOne):
                 parsed_args.image_id,
                 output.absolute() if output else None,
                 convert_to=parsed_args.disk_format, report=report))
-        fields: dict[str, Any] = {
+        return {
             'path': str(fetched.path),
             'strategy': fetched.strategy,
             'reason': fetched.reason,
@@ -52,9 +52,5 @@ class Fetch(base.ShowOne):
             'hash': base.OptionalColumn(fetched.hash),
             'signature_verified': base.OptionalColumn(
                 fetched.signature_verified),
+            **base.attempt_fields(fetched.attempts),
         }
-        if len(fetched.attempts) > 1:
-            fields['attempts'] = ', '.join(
-                f'{attempt["strategy"]} ({attempt["reason"]})'
-                for attempt in fetched.attempts)
-        return fields

@@ -173,7 +173,7 @@ class Run:
                 tools, self.job.arguments)
             kept = books.begin(self._backend, self._id, self.job.operation)
             ended.has_begun = True
-            self._run(ended, flow, kept)
+            ended.result = self._run(ended, flow, kept)
         return ended.outcome(self.job)
 
     def prepare(self, check: Callable[[], None]) -> Outcome:
@@ -214,7 +214,6 @@ class Run:
             self._undo(ended, flow)
         elif note.state == State.WAITING and is_over:
             result = self._run(ended, flow, kept)  # which is over
-            ended.result = None
             try:
                 ended.result = self._settle_registration(
                     result, tools, operation)
@@ -223,7 +222,7 @@ class Run:
                 note.error = str(error)
                 self._undo(ended, flow)
         else:
-            self._run(ended, flow, kept)
+            ended.result = self._run(ended, flow, kept)
 
     def _settle_registration(self, result: Result, tools: Tools,
                              operation: registry.Operation) -> Result:
@@ -252,13 +251,11 @@ class Run:
     def _run(self, ended: _Ended, flow: taskflow_flow.Flow,
              kept: engine.Kept) -> Result:
         try:
-            result = engine.run(
+            return engine.run(
                 flow, self.job.arguments, job=self._id, kept=kept,
                 watcher=self.report)
         finally:
             ended.flow = flow
-        ended.result = result
-        return result
 
     def _undo(self, ended: _Ended, flow: taskflow_flow.Flow) -> None:
         """:raises Cancelled: it is undone."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from volume_rbd import exception
@@ -26,3 +27,16 @@ def libvirt() -> Any:
     # Errors are raised; to have them on stderr as well is of use to nobody.
     module.registerErrorHandler(lambda context, error: None, None)
     return module
+
+
+def find(look_up: Callable[[Any], Any], what: Any) -> Any:
+    """What *look_up* finds; None where libvirt says that there is none."""
+    module = libvirt()
+    try:
+        return look_up(what)
+    except module.libvirtError as error:
+        if error.get_error_code() not in (module.VIR_ERR_NO_STORAGE_POOL,
+                                          module.VIR_ERR_NO_STORAGE_VOL,
+                                          module.VIR_ERR_NO_SECRET):
+            raise
+        return None

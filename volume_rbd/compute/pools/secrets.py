@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
 
 from volume_rbd.compute import xml
 from volume_rbd.compute.pools import bindings
@@ -20,7 +19,8 @@ class Secrets:
 
     def has(self, uuid: str) -> bool:
         with self._connection.secrets('look up', f'secret {uuid}') as conn:
-            return _find(conn, uuid) is not None
+            found = bindings.find(conn.secretLookupByUUIDString, uuid)
+            return found is not None
 
     def ensure(self, uuid: str, user: str, key: bytes) -> bool:
         """Define the secret *uuid*, with the key of a cephx user as value.
@@ -31,7 +31,7 @@ class Secrets:
         """
         value = base64.b64decode(key, validate=True)
         with self._connection.secrets('define', f'secret {uuid}') as conn:
-            found = _find(conn, uuid)
+            found = bindings.find(conn.secretLookupByUUIDString, uuid)
             # Usage names are unique, also between clusters.
             secret = found or conn.secretDefineXML(xml.build_secret(
                 xml.Secret(uuid, f'client.{user} {uuid}')))
@@ -42,16 +42,6 @@ class Secrets:
     def remove(self, uuid: str) -> None:
         """Idempotent. Pools that are started go on until they are not."""
         with self._connection.secrets('remove', f'secret {uuid}') as conn:
-            found = _find(conn, uuid)
+            found = bindings.find(conn.secretLookupByUUIDString, uuid)
             if found is not None:
                 found.undefine()
-
-
-def _find(conn: Any, uuid: str) -> Any:
-    libvirt = bindings.libvirt()
-    try:
-        return conn.secretLookupByUUIDString(uuid)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_SECRET:
-            raise
-        return None

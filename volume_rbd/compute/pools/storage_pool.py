@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from volume_rbd import exception
@@ -48,7 +48,7 @@ class StoragePool:
             start.
         """
         with self._using('define') as conn:
-            found = _find(conn.storagePoolLookupByName, self.name)
+            found = bindings.find(conn.storagePoolLookupByName, self.name)
             done = '' if found else 'made'
             if found is None:
                 found = self._define(conn, wanted)
@@ -96,7 +96,7 @@ class StoragePool:
             return conn.storagePoolDefineXML(xml.build_pool(wanted), 0)
         except libvirt.libvirtError as error:
             # Another process was quicker, or it is another pool's data.
-            found = _find(conn.storagePoolLookupByName, self.name)
+            found = bindings.find(conn.storagePoolLookupByName, self.name)
             if found is not None:
                 return found
             if error.get_error_code() == libvirt.VIR_ERR_OPERATION_FAILED:
@@ -140,7 +140,7 @@ class StoragePool:
     def remove(self) -> None:
         """libvirt forgets the pool; its volumes stay. Idempotent."""
         with self._using('remove') as conn:
-            pool = _find(conn.storagePoolLookupByName, self.name)
+            pool = bindings.find(conn.storagePoolLookupByName, self.name)
             if pool is not None:
                 if pool.isActive():
                     pool.destroy()
@@ -162,7 +162,7 @@ class StoragePool:
         """As it is now. None: libvirt does not know it, or it is gone."""
         with self._using('look up a volume in') as conn:
             found = _find_volume(conn, self.name, volume)
-            text = found and _find(found.XMLDesc, 0)
+            text = found and bindings.find(found.XMLDesc, 0)
             return xml.read_volume(text) if text else None
 
     def volumes(self) -> Iterator[xml.Volume]:
@@ -174,8 +174,8 @@ class StoragePool:
     def find_by_path(self, path: str) -> xml.Volume | None:
         """In whatever pool it is."""
         with self._using('look up a volume beside') as conn:
-            found = _find(conn.storageVolLookupByPath, path)
-            text = found and _find(found.XMLDesc, 0)
+            found = bindings.find(conn.storageVolLookupByPath, path)
+            text = found and bindings.find(found.XMLDesc, 0)
             return xml.read_volume(text) if text else None
 
     # -- changes -------------------------------------------------------------
@@ -220,22 +220,10 @@ class StoragePool:
             what, where if volume is None else f'{volume!r} in {where}')
 
 
-def _find(look_up: Callable[[Any], Any], what: Any) -> Any:
-    """What *look_up* finds; None where it says that there is none."""
-    libvirt = bindings.libvirt()
-    try:
-        return look_up(what)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() not in (libvirt.VIR_ERR_NO_STORAGE_POOL,
-                                          libvirt.VIR_ERR_NO_STORAGE_VOL):
-            raise
-        return None
-
-
 def _find_volume(conn: Any, pool: str, volume: str) -> Any:
     # A pool that is not there is an error, a volume is not.
-    return _find(conn.storagePoolLookupByName(pool).storageVolLookupByName,
-                 volume)
+    return bindings.find(
+        conn.storagePoolLookupByName(pool).storageVolLookupByName, volume)
 
 
 def _read(pool: Any) -> xml.Pool:
