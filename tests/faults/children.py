@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.faults import operations
 from tests.faults.effects import Counter, KillPoint, instrument
-from tests.faults.zygote import Tell
+from tests.zygote import Tell
 from volume_rbd import exception, manager
 
 BACKEND = 'optimized'

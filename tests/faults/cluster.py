@@ -20,6 +20,8 @@ _OF_THE_POOL = frozenset({
     'rbd_task', 'rbd_trash_purge_schedule', 'rbd_mirror_snapshot_schedule',
     'rbd_group_directory'})
 _FENCED_S = 60
+_CLOSED_WITHIN_S = 10.0
+_SETTLED_S = 1.0
 _GENERATIONS = 8
 _USERS = {'client.cinder': ('profile rbd', 'profile rbd'),
           'client.glance': ('profile rbd pool=images, profile rbd-read-only',
@@ -40,20 +42,72 @@ class PoolCluster(Cluster):
                 self.open(pool, name, read_only=True) as image:
             for watcher in list(image.watchers_list()):
                 self._handle.blocklist_add(watcher['addr'], _FENCED_S)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + _CLOSED_WITHIN_S
             while left := list(image.watchers_list()):
-                assert time.monotonic() < deadline, (
-                    f'{name} is still open at {left}; the OSD knows of '
-                    f'{self._living_watches()}')
+                if time.monotonic() > deadline:
+                    assert self.end_lost_watches(pool), (
+                        f'{name} is still open at {left}')
+                    return
                 time.sleep(0.05)
 
-    def _living_watches(self) -> list[str]:
-        """Those that end by themselves; an OSD may have others on record."""
+    # -- watches that never end ----------------------------------------------
+    def end_lost_watches(self, pool: str, is_due: Callable[[str], bool]
+                         = lambda name: True) -> list[str]:
+        """Do what an operator does about a watch that is on record for good
+        (doc/source/admin/troubleshooting.rst, *is open at*).
+
+        :returns: the rbd_images that had one.
+        """
+        lost = self._lost_watches(pool, is_due)
+        if lost:
+            time.sleep(_SETTLED_S)  # nor was it only just begun or ended
+            lost &= self._lost_watches(pool, is_due)
+        if lost:
+            self._peer_anew()
+        return sorted({name for name, _ in lost})
+
+    def _lost_watches(self, pool: str, is_due: Callable[[str], bool]
+                      ) -> set[tuple[str, str]]:
+        """Names and addresses: on record, and no OSD knows of them."""
+        found = set()
+        for name, image_id in self._ids(pool):
+            if is_due(name):
+                with contextlib.suppress(self._rbd.ImageNotFound), \
+                        self._rbd.Image(self.ioctx(pool), image_id=image_id,
+                                        read_only=True) as image:
+                    found |= {(name, f'rbd_header.{image_id}', each['addr'])
+                              for each in image.watchers_list()}
+        living = self._living_watches() if found else set()
+        return {(name, address) for name, header, address in found
+                if (header, address) not in living}
+
+    def _ids(self, pool: str) -> list[tuple[str, str]]:
+        entries = [*self._rbd.RBD().list2(self.ioctx(pool)),
+                   *self.trash(pool)]
+        return [(entry['name'], entry['id']) for entry in entries]
+
+    def _living_watches(self) -> set[tuple[str, str]]:
+        """Objects and addresses. They end by themselves."""
         _, out, _ = self._handle.osd_command(
             0, json.dumps({'prefix': 'dump_watchers', 'format': 'json'}), b'')
-        return [f'{each["object"]} {each["entity_addr"]}'
-                for each in json.loads(out)]
+        return {(each['object'], each['entity_addr'].partition(':')[2]
+                 if each['entity_addr'].startswith('v')
+                 else each['entity_addr']) for each in json.loads(out)}
 
+    def _peer_anew(self) -> None:
+        began = self._up_from()
+        self.ceph('osd', 'down', '0')
+        deadline = time.monotonic() + 30
+        while self._up_from() <= began:
+            assert time.monotonic() < deadline, 'the OSD does not come back'
+            time.sleep(0.2)
+
+    def _up_from(self) -> int:
+        """The epoch since when the OSD is up; 0: it is down."""
+        [found] = json.loads(self.ceph('osd', 'dump', '-f', 'json'))['osds']
+        return int(found['up_from']) if found['up'] else 0
+
+    # -- taking away ---------------------------------------------------------
     def destroy(self, pool: str, is_due: Callable[[str], bool]) -> None:
         """Remove by force every rbd_image, in the trash too, whose name
         *is_due*; clones before what they are clones of."""

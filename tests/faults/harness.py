@@ -25,8 +25,8 @@ from tests.faults.operations import Operation
 from tests.faults.report import Kill, Report
 from tests.faults.sources import Sources
 from tests.faults.view import View, differences
-from tests.faults.zygote import Ended, Zygote
 from tests.functional.house import House
+from tests.zygote import Ended, Zygote
 
 #: What issue 5 asks for: a job is terminal so long after the restart.
 RECOVERED_WITHIN_S = 60.0
@@ -108,6 +108,13 @@ class Harness:
         recovered = self.recover(lane, operation, run)
         verdict, found = judge(
             reference, before, lambda: lane.look(operation, run))
+        lost: list[str] = []
+        if verdict == WRONG or _complaints(recovered):
+            lost = lane.end_lost_watches(run)
+        if lost:
+            recovered = self.recover(lane, operation, run)
+            verdict, found = judge(
+                reference, before, lambda: lane.look(operation, run))
         lane.restore(run)
         if verdict == WRONG:
             lane.clear()
@@ -115,7 +122,8 @@ class Harness:
                     ended.told.get('killed', ''), verdict=verdict,
                     recovered_s=_seconds(recovered), again=task.again,
                     findings=(*_complaints(recovered), *found),
-                    outcomes=tuple(recovered.told.get('outcomes', ())))
+                    outcomes=tuple(recovered.told.get('outcomes', ())),
+                    lost_watches=tuple(lost))
 
     def operate(self, lane: Lane, name: str, given: Any, run: str,
                 point: KillPoint | None,
@@ -188,7 +196,8 @@ def opened(house: House, folder: pathlib.Path, *, lanes: int, seed: int,
     """
     names = [f'lane-{new_run()}' for _ in range(lanes)]
     sources = Sources(folder, seed)
-    with Zygote(folder / 'children.log') as zygote, \
+    with Zygote('tests.faults.children',
+                folder / 'children.log') as zygote, \
             cluster.watch_timeout(house.cluster, watch_timeout_s), \
             cluster.pools(house.cluster, names), \
             contextlib.ExitStack() as stack:

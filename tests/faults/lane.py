@@ -67,6 +67,14 @@ class Lane:
         return self._bounded(lambda: look(
             self, run, self._images.get(operation.image)))
 
+    def end_lost_watches(self, run: str) -> list[str]:
+        """:returns: the rbd_images of this run that had one; see
+        :meth:`.PoolCluster.end_lost_watches`."""
+        return self._bounded(lambda: [
+            *self.cluster.end_lost_watches(self.pool),
+            *self.cluster.end_lost_watches(IMAGES, lambda name: run in name
+                                           or name in self._images.values())])
+
     def restore(self, run: str) -> None:
         """Take away by force what a run made and left."""
         self._bounded(lambda: self._restore(run))

@@ -13,7 +13,6 @@ from tests.faults.effects import SIDES, KillPoint
 from tests.faults.harness import Harness, new_run
 from tests.faults.lane import Lane, new_id
 from tests.faults.view import NAMESPACE
-from tests.faults.zygote import Ended
 from tests.functional import content
 from tests.functional.content import MIB
 from tests.functional.shadow import (
@@ -24,6 +23,7 @@ from tests.functional.shadow import (
     Model,
     Shadow,
 )
+from tests.zygote import Ended
 
 _KILLED_ONE_IN = 3
 # Until it is known how many side effects a step has.
@@ -70,6 +70,7 @@ class KilledModel(Model):
         self.tag = new_run()
         self.log: list[str] = []
         self.kills = 0
+        self.lost_watches = 0
         self._effects: dict[str, int] = {}
         self._choices: list[tuple[int, Callable[[], Step | None]]] = [
             (3, self.create), (3, self.grow), (4, self.take_snapshot),
@@ -127,6 +128,11 @@ class KilledModel(Model):
         if any(killed):
             recovered = self._harness.recover(self._lane, _RECOVERY,
                                               self.tag)
+            if lost := self._lane.end_lost_watches(self.tag):
+                self.log[-1] += f', lost watches of {", ".join(lost)}'
+                self.lost_watches += len(lost)
+                recovered = self._harness.recover(self._lane, _RECOVERY,
+                                                  self.tag)
             assert not recovered.is_killed, 'the recovery crashed'
             assert 'error' not in recovered.told, recovered.told['error']
         for step, each, effect in zip(steps, ended, killed, strict=True):

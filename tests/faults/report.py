@@ -27,6 +27,8 @@ class Kill:
     :param again: the effect of the recovery before which that was killed.
     :param findings: what is wrong, each with one of KINDS in front.
     :param outcomes: what the recovery says that it did.
+    :param lost_watches: rbd_images that Ceph had on record as open for good;
+        that was ended as an operator would, and recovered again.
     """
 
     operation: str
@@ -37,6 +39,7 @@ class Kill:
     again: int | None = None
     findings: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
+    lost_watches: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         twice = f', the recovery before #{self.again}' if self.again else ''
@@ -94,6 +97,8 @@ class Report:
                 'mismatches': self.count('mismatch', kills),
                 **{kind: self.count(kind, kills) for kind in KINDS[2:]},
                 'complete': verdicts['complete'], 'gone': verdicts['gone'],
+                'lost_watches': sum(bool(kill.lost_watches)
+                                    for kill in kills),
                 'slowest_recovery_s': round(max(seconds, default=0), 2),
                 'median_recovery_s': round(
                     statistics.median(seconds) if seconds else 0, 2)}
@@ -106,7 +111,8 @@ class Report:
         """For people: a table, and every finding with its command."""
         figures = self.figures()
         columns = ('kills', 'leaks', 'mismatches', *KINDS[2:], 'complete',
-                   'gone', 'median_recovery_s', 'slowest_recovery_s')
+                   'gone', 'lost_watches', 'median_recovery_s',
+                   'slowest_recovery_s')
         rows = [('', *columns)]
         for name, row in [*figures['operations'].items(),
                           ('all', figures)]:

@@ -66,6 +66,15 @@ def test_what_does_no_harm_is_not_blamed(harness: Harness, report: Report
         (GONE, ()), (COMPLETE, ())]
 
 
+def test_a_watch_that_lives_is_not_taken_for_a_lost_one(
+        harness: Harness) -> None:
+    lane = harness.lanes[0]
+    lane.cluster.make(lane.pool, 'volume-open')
+    with lane.cluster.open(lane.pool, 'volume-open'):
+        assert lane.end_lost_watches('no run') == []
+    lane.clear()
+
+
 @pytest.mark.timeout(600)
 def test_every_operation_goes_its_way_and_is_right(harness: Harness) -> None:
     """With what it does unless it is killed all else is compared."""

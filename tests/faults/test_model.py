@@ -38,7 +38,8 @@ def _run(harness: Harness, seed: int, operations: int, worlds: int) -> None:
                    for model in models]
     steps = sum(len(model.log) for model in models)
     kills = sum(model.kills for model in models)
-    print(f'{steps} steps, {kills} of them killed')
+    lost = sum(model.lost_watches for model in models)
+    print(f'{steps} steps, {kills} of them killed, {lost} lost watches')
     failed = [model.seed for model, future in zip(
         models, running, strict=True) if future.exception()]
     if REPORT:
@@ -46,7 +47,8 @@ def _run(harness: Harness, seed: int, operations: int, worlds: int) -> None:
         path.with_stem(f'{path.stem}-model').write_text(json.dumps({
             'command': f'VOLUME_RBD_FAULTS_SEED={seed} make faults',
             'seed': seed, 'worlds': len(models), 'failed': failed,
-            'steps': steps, 'kills': kills, 'processes': 2}, indent=2) + '\n')
+            'steps': steps, 'kills': kills, 'lost_watches': lost,
+            'processes': 2}, indent=2) + '\n')
     for future in running:
         future.result()
     assert kills

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ import pymysql
 
 from tests.functional.api import GlanceAPI
 from tests.functional.cluster import Cluster
+from tests.zygote import Zygote
 from volume_rbd import manager, model
 from volume_rbd.driver import RBDDriver
 from volume_rbd.driver.images import ImageRequest
@@ -61,8 +63,11 @@ class House:
         self.other = GlanceAPI(sandbox.env('other'))
         self.service = GlanceAPI(sandbox.env('service'))
         self._managers: dict[str, manager.VolumeManager] = {}
+        self._commands = Zygote('tests.functional.commands',
+                                folder / 'commands.log')
 
     def close(self) -> None:
+        self._commands.close()
         for each in self._managers.values():
             each.close()
         self.cluster.close()
@@ -103,12 +108,18 @@ class House:
             config: str | None = None, timeout_s: float = 120
             ) -> subprocess.CompletedProcess[str]:
         """``volume-rbd WORDS``; never with a traceback or a secret."""
-        done = subprocess.run(
-            [PROGRAM, *words], text=True, capture_output=True,
-            timeout=timeout_s,
-            env=self.environ(role, overrides, environ, config))
-        self.check_output(done.stdout + done.stderr)
-        return done
+        outputs = {name: self.folder / f'{uuid.uuid4()}.{name}'
+                   for name in ('stdout', 'stderr')}
+        for path in outputs.values():
+            path.touch()
+        told = self._commands.run(
+            'command', timeout_s, words=words,
+            environ=self.environ(role, overrides, environ, config),
+            **{name: str(path) for name, path in outputs.items()}).told
+        texts = {name: path.read_text() for name, path in outputs.items()}
+        self.check_output(''.join(texts.values()))
+        return subprocess.CompletedProcess(
+            [PROGRAM, *words], told.get('code', -signal.SIGKILL), **texts)
 
     def environ(self, role: str = 'member',
                 overrides: Overrides | None = None,

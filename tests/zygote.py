@@ -10,6 +10,7 @@ fork. A child writes lines of JSON to its socket; when that ends without
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import pathlib
@@ -23,7 +24,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 _MOST_BYTES = 64 * 1024
 
 Tell = Callable[..., None]
@@ -46,23 +47,24 @@ class Zygote:
     """The parent, seen from the process that asks for children. May be used
     by several threads.
 
+    :param children: the name of the module whose functions children run.
     :param log: the file that children write their logs and tracebacks to.
     """
 
-    def __init__(self, log: pathlib.Path) -> None:
+    def __init__(self, children: str, log: pathlib.Path) -> None:
         self._ours, theirs = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         with theirs, log.open('ab') as stream:
             self._process = subprocess.Popen(
-                [sys.executable, '-m', 'tests.faults.zygote',
+                [sys.executable, '-m', 'tests.zygote', children,
                  str(theirs.fileno())], cwd=ROOT, stdin=subprocess.DEVNULL,
                 stdout=stream, stderr=stream, pass_fds=[theirs.fileno()],
                 env={**os.environ, 'PYTHONPATH': str(ROOT)})
 
     def run(self, task: str, timeout_s: float, /, **arguments: Any
             ) -> Ended:
-        """Let a child run a function of :mod:`.children`.
+        """Let a child run the function *task*.
 
         :raises TimeoutError: it did not end in time, and was killed.
         """
@@ -106,12 +108,12 @@ def _listen(ours: socket.socket, deadline: float) -> dict[str, Any]:
 
 # -- the parent ---------------------------------------------------------------
 
-def main(fd: int) -> None:
+def main(name: str, fd: int) -> None:
     # Children that have ended are nobody's concern.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     # Who is interrupted at the terminal closes us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from tests.faults import children
+    children = importlib.import_module(name)
     with socket.socket(fileno=fd) as control:
         while True:
             message, fds, _, _ = socket.recv_fds(control, _MOST_BYTES, 1)
@@ -127,6 +129,7 @@ def _be_child(fd: int, request: Mapping[str, Any], children: Any) -> None:
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         lock = threading.Lock()
 
         def tell(**facts: Any) -> None:
@@ -145,4 +148,4 @@ def _be_child(fd: int, request: Mapping[str, Any], children: Any) -> None:
 
 
 if __name__ == '__main__':
-    main(int(sys.argv[1]))
+    main(sys.argv[1], int(sys.argv[2]))
