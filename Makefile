@@ -38,8 +38,10 @@ soak: install
 	@VOLUME_RBD_TEST_OPERATIONS=6000 \
 	    $(BIN)/pytest -s tests/functional/test_random.py
 
+# Each process has a sandbox of its own, of about 2 GiB of memory.
 test: lint docs
-	@$(BIN)/pytest tests
+	@$(BIN)/pytest -n logical --maxprocesses 4 --dist loadgroup \
+	    --no-loadscope-reorder -o console_output_style=count tests
 
 docs: install
 	@$(BIN)/sphinx-build -q -W --keep-going -b html doc/source doc/build/html

@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import os
 import pathlib
-import signal
 import tempfile
 from collections.abc import Iterator
 
 import pytest
 
-from tests import watchdog
+from tests import parallel, watchdog
 from volume_rbd.sandbox import Options, Sandbox
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # Before pytest captures what is written to descriptor 2.
-    config.pluginmanager.register(watchdog.Watchdog(os.dup(2)))
-    # Who ends the run ends its daemons: by way of the fixtures.
-    signal.signal(signal.SIGTERM, lambda *_: pytest.exit('terminated', 143))
+    config.pluginmanager.register(watchdog.Watchdog(
+        os.dup(2), tells=not parallel.is_worker(config)))
+    parallel.handle_signals(config)
 
 
 @pytest.fixture(scope='session')
@@ -45,9 +44,14 @@ def sandbox() -> Iterator[Sandbox]:
         yield running
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit tests first: they fail in seconds."""
-    order = ('unit', 'contract', 'functional', 'faults', 'e2e', 'benchmark')
+@pytest.hookimpl(tryfirst=True)  # xdist's own comes after it
+def pytest_collection_modifyitems(config: pytest.Config,
+                                  items: list[pytest.Item]) -> None:
+    """Unit tests first: they fail in seconds. In several processes what
+    takes longest begins first, too."""
+    order = ['unit', 'contract', 'functional', 'faults', 'e2e', 'benchmark']
+    if parallel.is_worker(config):
+        order.insert(0, 'e2e')
 
     def rank(item: pytest.Item) -> int:
         parts = item.path.parts
@@ -55,3 +59,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                      if name in parts), len(order))
 
     items.sort(key=rank)
+    parallel.group(items)

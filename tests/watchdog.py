@@ -40,13 +40,15 @@ class Watchdog:
     at the end only is lost when somebody else ends the run.
 
     :param stderr: a descriptor that pytest does not capture.
+    :param tells: of failures; of several processes one does.
     """
 
-    def __init__(self, stderr: int) -> None:
+    def __init__(self, stderr: int, *, tells: bool) -> None:
         self._stderr = stderr
+        self._tells = tells
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
+        if report.failed and self._tells:
             os.write(self._stderr, f'\n{report.nodeid} failed in '
                      f'{report.when}: {report.longreprtext}\n'.encode())
 
