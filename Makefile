@@ -40,8 +40,7 @@ soak: install
 
 # Each process has a sandbox of its own, of about 2 GiB of memory.
 test: lint docs
-	@$(BIN)/pytest -n logical --maxprocesses 4 --dist loadgroup \
-	    --no-loadscope-reorder -o console_output_style=count tests
+	@$(BIN)/pytest -n logical --maxprocesses 4 --no-loadscope-reorder tests
 
 docs: install
 	@$(BIN)/sphinx-build -q -W --keep-going -b html doc/source doc/build/html

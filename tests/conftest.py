@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Before pytest captures what is written to descriptor 2.
     config.pluginmanager.register(watchdog.Watchdog(
         os.dup(2), tells=not parallel.is_worker(config)))
-    parallel.handle_signals(config)
+    parallel.configure(config)
 
 
 @pytest.fixture(scope='session')
@@ -44,7 +44,6 @@ def sandbox() -> Iterator[Sandbox]:
         yield running
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist's own comes after it
 def pytest_collection_modifyitems(config: pytest.Config,
                                   items: list[pytest.Item]) -> None:
     """Unit tests first: they fail in seconds. In several processes what
@@ -59,4 +58,3 @@ def pytest_collection_modifyitems(config: pytest.Config,
                      if name in parts), len(order))
 
     items.sort(key=rank)
-    parallel.group(items)

@@ -350,8 +350,9 @@ class Unavailable(VolumeRBDError):
 class ClusterUnavailable(Unavailable):
     """The Ceph cluster cannot be reached, or the connection was lost."""
 
-    default_remedy = ('Check the monitors with "ceph -s", the ceph.conf '
-                      'in rbd_ceph_conf and the user\'s keyring.')
+    default_remedy = ('Check the monitors with "ceph -s", the ceph.conf in '
+                      'rbd_ceph_conf (for disks: images_rbd_ceph_conf) and '
+                      "the user's keyring.")
 
 
 class GlanceUnavailable(Unavailable):

@@ -6,7 +6,7 @@ all is undone."""
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from tests.functional.house import House
 from tests.functional.ledger import Ledger
 from tests.functional.program import started
 from tests.functional.proxy import Proxy
+from volume_rbd import exception
 
 DATA = content.sparse_bytes(6 * MIB)
 DIGEST = content.digest_of_bytes(DATA)
@@ -44,15 +45,22 @@ class Upload:
             'optimized': {'job_lease': 3, 'clone_registration_timeout': 5}})
         self.ledger = Ledger(house.cluster)
 
-    def kill_at(self, method: str, pattern: str, when: str) -> None:
-        """Glance knows or does not, and nobody has heard its answer."""
+    def kill_at(self, method: str, pattern: str, when: str,
+                also: Callable[[], None] = lambda: None) -> None:
+        """Glance knows or does not, and nobody has heard its answer.
+
+        :param also: is called then.
+        """
         volume = self.house.volume(DATA)
         with started(self.house, 'upload', volume, '--image-name', 'x',
                      *OPTIMIZED, config=self.config) as program:
             program.wait_for('taking the snapshot of the image')
-            rule = self.proxy.on(
-                method, pattern, times=1,
-                **{when: lambda: program.signal(signal.SIGKILL)})
+
+            def kill() -> None:
+                program.signal(signal.SIGKILL)
+                also()
+
+            rule = self.proxy.on(method, pattern, times=1, **{when: kill})
             assert program.end() == -signal.SIGKILL, program.stderr
             assert rule.hits == 1
         self.proxy.rules.clear()
@@ -90,3 +98,32 @@ def test_a_registration_that_was_cut_off_is_settled_with_a_glance_in_trouble(
 
     assert rule.hits
     upload.check(outcomes[-1])
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('step', STEPS)
+def test_glance_was_killed_with_the_upload_and_is_away_when_it_is_taken_up(
+        upload: Upload, step: str) -> None:
+    """Whoever takes it up says so and changes nothing. When Glance is back it
+    goes on; what Glance itself had begun is waited for, until the image's
+    owner gives it up."""
+    house, sandbox = upload.house, upload.house.sandbox
+    try:
+        upload.kill_at(*STEPS[step], also=lambda: sandbox.signal_process(
+            'glance', signal.SIGKILL))
+        away = house.run('jobs', 'resume', *OPTIMIZED, config=upload.config)
+    finally:
+        sandbox.start_process('glance')
+    assert away.returncode == exception.GlanceUnavailable.exit_code
+    assert 'Glance' in away.stderr
+
+    settled = upload.resume()[-1]
+
+    if settled['state'] == 'waiting':
+        assert step != 'before it is asked'
+        image = settled['target'].removeprefix('image ')
+        house.member.delete(image)
+        assert upload.resume()[-1]['state'] == 'undone'
+        assert image not in house.cluster.names('images')
+        return
+    upload.check(settled)

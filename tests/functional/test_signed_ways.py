@@ -34,6 +34,7 @@ KEY = luks.Encryption('0123456789abcdef' * 2)
 class Way:
     """:param strategy: that is taken, where the image is good.
     :param options: of the backend.
+    :param copied_to: the store that Glance has it copied to before, for good.
     """
 
     strategy: str
@@ -43,11 +44,14 @@ class Way:
     is_encrypted: bool = False
     replaces: bool = False
     is_disk: bool = False
+    copied_to: str | None = None
 
 
 WAYS = {
     'clone': Way('clone'),
     'disk by clone': Way('clone', is_disk=True),
+    'disk by clone of a copy': Way('clone', 'file', is_disk=True,
+                                   copied_to='rbd'),
     'copy': Way('copy', options={'rbd_max_clone_depth': 0}),
     'download': Way('download', 'file'),
     'disk by download': Way('download', 'file', is_disk=True),
@@ -90,6 +94,8 @@ class Counter:
     def ask(self, image_id: str, policy: str = 'when_present',
             **defaults: object) -> Result:
         """:returns: of what was made, which is deleted."""
+        if self.way.copied_to:
+            return self._make_disk(image_id, policy, defaults)
         with self._driver(policy, defaults) as driver:
             if self.way.replaces:
                 return self._replace(driver, image_id)
@@ -108,13 +114,31 @@ class Counter:
         if not self.way.is_disk:
             yield self.house.driver(DEFAULT=defaults, optimized=options)
             return
+        with self._agent(options, defaults) as agent:
+            yield agent.driver
+
+    def _agent(self, options: dict[str, object],
+               defaults: dict[str, object]) -> compute.ComputeAgent:
         path = self.house.config({'DEFAULT': defaults, 'libvirt': {
             'images_type': 'rbd', 'images_rbd_pool': 'vms',
             'rbd_user': 'nova', 'images_rbd_ceph_conf':
             self.house.sandbox.env()['CEPH_CONF'], **options}})
-        with compute.ComputeAgent(
-                [path], environ=self.house.sandbox.env('member')) as agent:
-            yield agent.driver
+        # A member may not have an image copied.
+        role = 'admin' if self.way.copied_to else 'member'
+        return compute.ComputeAgent(
+            [path], environ=self.house.sandbox.env(role))
+
+    def _make_disk(self, image_id: str, policy: str,
+                   defaults: dict[str, object]) -> Result:
+        with self._agent({
+                'verify_signatures': policy, 'images_rbd_must_clone': True,
+                'images_rbd_glance_store_name': self.way.copied_to},
+                {'signature_certificates_dir': self.keys, **defaults}
+                ) as agent:
+            name = f'{uuid.uuid4()}_disk'
+            result = agent.disks.create(name, image_id)
+            agent.disks.delete(name)
+            return result
 
     def _replace(self, driver: RBDDriver, image_id: str) -> Result:
         """Whatever is refused, its bytes are not there in the end."""
@@ -132,10 +156,19 @@ class Counter:
 
     def refuses(self, image_id: str, why: str, *words: str,
                 **defaults: object) -> None:
-        with self.house.nothing_changes(), pytest.raises(
+        unchanged = (self._no_disk() if self.way.copied_to
+                     else self.house.nothing_changes())
+        with unchanged, pytest.raises(
                 exception.SignatureInvalid, match=why) as caught:
             self.ask(image_id, *words, **defaults)
         assert caught.value.remedy
+
+    @contextlib.contextmanager
+    def _no_disk(self) -> Iterator[None]:
+        """Glance keeps its own copy."""
+        yield
+        assert self.house.cluster.names('vms') == []
+        assert self.house.cluster.trash('vms') == []
 
 
 @pytest.fixture

@@ -291,8 +291,8 @@ class RadosCluster:
                 raise
             raise exception.ConfigurationError(
                 f'{path or "The default ceph.conf"} cannot be used: {error}.',
-                remedy='Name a readable ceph.conf in rbd_ceph_conf.'
-            ) from error
+                remedy='Name a readable ceph.conf in rbd_ceph_conf (for '
+                       'disks: images_rbd_ceph_conf).') from error
 
     def _arguments(self, options: Mapping[str, str]) -> dict[str, Any]:
         return {'name': f'client.{self.user}', 'conf': dict(options),
