@@ -28,10 +28,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope='session')
-def sandbox() -> Iterator[Sandbox]:
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """A running sandbox. Fails, not skips, where it does not start."""
     kept = os.environ.get('VOLUME_RBD_TEST_SANDBOX')
-    if kept:
+    if kept and not parallel.is_worker(request.config):
         folder = pathlib.Path(kept).resolve()
         running = Sandbox(folder.name, folder.parent)
         running.up()
