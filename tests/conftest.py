@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterator
 
 import pytest
 
-from tests import parallel, watchdog
-from volume_rbd.sandbox import Options, Sandbox
+from tests import parallel, sandboxes, watchdog
+from volume_rbd.sandbox import Sandbox
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,10 +36,7 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
         running.up()
         yield running
         return
-    with tempfile.TemporaryDirectory(prefix='volume-rbd-tests-') as base, \
-            Sandbox('tests', base, options=Options(
-                quick_monitor=True, secure_hash=False)) as running, \
-            watchdog.guard(running):
+    with sandboxes.opened() as running:
         yield running
 
 

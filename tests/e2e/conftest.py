@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every end-to-end test stands on: the one sandbox, with Cinder.
+"""What every end-to-end test stands on: a sandbox with Cinder.
 
 Cinder comes up in the sandbox of the test run when the first of these tests
-asks for it. Its processes are patched by eventlet, as they are by default;
-with native threads::
+asks for it; where tests run in several processes it is in one of its own, and
+goes with the last of them. Its processes are patched by eventlet, as they are
+by default; with native threads::
 
     VOLUME_RBD_TEST_CINDER=threads pytest tests/e2e
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import parallel, sandboxes
 from tests.e2e import pair
 from tests.e2e.cinder import CinderAPI
 from tests.functional.api import GlanceAPI
@@ -24,15 +26,20 @@ from volume_rbd.sandbox import Options, Sandbox
 MODE_VARIABLE = 'VOLUME_RBD_TEST_CINDER'
 
 
-@pytest.fixture(scope='session')
-def sandbox(sandbox: Sandbox) -> Sandbox:
-    """The sandbox of the whole test run, with Cinder in it."""
+@pytest.fixture(scope='package')
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """The sandbox with Cinder."""
     mode = os.environ.get(MODE_VARIABLE, 'eventlet')
     assert mode in ('eventlet', 'threads'), f'{MODE_VARIABLE}={mode}'
-    sandbox.up(Options.from_json({
-        **sandbox.status().options, 'cinder': True,
-        'cinder_eventlet': mode == 'eventlet'}))
-    return sandbox
+    options = {'cinder': True, 'cinder_eventlet': mode == 'eventlet'}
+    if parallel.is_worker(request.config):
+        # What else this process runs has a quieter one.
+        with sandboxes.opened(**options) as made:
+            yield made
+        return
+    found = request.getfixturevalue('sandbox')
+    found.up(Options.from_json({**found.status().options, **options}))
+    yield found
 
 
 @pytest.fixture
@@ -63,25 +70,25 @@ def second(sandbox: Sandbox, admin: CinderAPI, clustered: None,
         made.stop()
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='package')
 def member(sandbox: Sandbox) -> CinderAPI:
     """Cinder as a plain user."""
     return CinderAPI(sandbox.env('member'))
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='package')
 def other(sandbox: Sandbox) -> CinderAPI:
     """Cinder as a plain user of another project."""
     return CinderAPI(sandbox.env('other'))
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='package')
 def admin(sandbox: Sandbox) -> CinderAPI:
     """Cinder as its administrator."""
     return CinderAPI(sandbox.env('admin'))
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='package')
 def glance(sandbox: Sandbox) -> GlanceAPI:
     """Glance as the plain user."""
     return GlanceAPI(sandbox.env('member'))
