@@ -4,11 +4,12 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test unit faults soak lint docs bench clean sandbox-down
+.PHONY: help install demo test test-all unit faults soak lint docs bench clean sandbox-down
 
 help:
 	@echo "make demo    see it happen on a real Ceph and a real Glance"
 	@echo "make test    linters, types and all tests, on a sandbox of its own"
+	@echo "make test-all  the same with every combination, not a sample"
 	@echo "make lint    linters, types and layers only"
 	@echo "make unit    the tests that need no daemon"
 	@echo "make faults  kill everything in the middle of everything, for long"
@@ -39,8 +40,13 @@ soak: install
 	    $(BIN)/pytest -s tests/functional/test_random.py
 
 # Each process has a sandbox of its own, of about 2 GiB of memory.
+PYTEST := $(BIN)/pytest -n logical --maxprocesses 4 --no-loadscope-reorder
+
 test: lint docs
-	@$(BIN)/pytest -n logical --maxprocesses 4 --no-loadscope-reorder tests
+	@$(PYTEST) tests
+
+test-all: lint docs
+	@$(PYTEST) -m 'not faults' tests
 
 docs: install
 	@$(BIN)/sphinx-build -q -W --keep-going -b html doc/source doc/build/html

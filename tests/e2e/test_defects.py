@@ -49,8 +49,8 @@ def expect(is_so: bool, otherwise: str) -> None:
 
 
 both = pytest.mark.parametrize('backend', [
-    pytest.param('stock', marks=pytest.mark.xfail(
-        raises=Defect, strict=True, reason='a defect of the stock driver')),
+    pytest.param('stock', marks=[pytest.mark.long, pytest.mark.xfail(
+        raises=Defect, strict=True, reason='a defect of the stock driver')]),
     'off'])
 
 

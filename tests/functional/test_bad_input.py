@@ -21,6 +21,7 @@ import pytest
 from tests.functional import content
 from tests.functional.content import GIB, MIB
 from tests.functional.house import PROGRAM, House
+from tests.sampling import more
 
 DATA = content.sparse_bytes(6 * MIB)
 DIGEST = content.digest_of_bytes(DATA)
@@ -299,15 +300,15 @@ def interrupt(house: House, words: list[str], step: str, number: int,
 
 
 @pytest.mark.parametrize(('step', 'number'), [
-    ('creating the image record', signal.SIGINT),
+    more('creating the image record', signal.SIGINT),
     ('creating the image record', signal.SIGTERM),
-    ('taking a snapshot of the volume', signal.SIGTERM),
-    ('choosing a strategy', signal.SIGINT),
+    more('taking a snapshot of the volume', signal.SIGTERM),
+    more('choosing a strategy', signal.SIGINT),
     ('cloning the volume', signal.SIGINT),
-    ('taking the snapshot of the image', signal.SIGTERM),
+    more('taking the snapshot of the image', signal.SIGTERM),
     ('registering the image', signal.SIGINT),
     ('registering the image', signal.SIGTERM),
-    ('waiting for the image to be active', signal.SIGINT),
+    more('waiting for the image to be active', signal.SIGINT),
     ('removing the snapshot of the volume', signal.SIGTERM)])
 def test_an_upload_by_clone_is_interrupted(
         house: House, step: str, number: int) -> None:
@@ -333,7 +334,7 @@ def test_an_upload_by_clone_is_interrupted(
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize('pause_s', [0.0, 0.7])
+@pytest.mark.parametrize('pause_s', [more(0.0), 0.7])
 def test_a_chunked_upload_is_interrupted(
         house: House, number: int, pause_s: float) -> None:
     volume = house.volume(DATA, GIB)
@@ -346,13 +347,13 @@ def test_a_chunked_upload_is_interrupted(
 
 
 @pytest.mark.parametrize(('step', 'number', 'pause_s'), [
-    ('choosing a strategy', signal.SIGINT, 0),
-    ('creating the volume', signal.SIGTERM, 0),
+    more('choosing a strategy', signal.SIGINT, 0),
+    more('creating the volume', signal.SIGTERM, 0),
     ('downloading the image', signal.SIGINT, 0),
     ('downloading the image', signal.SIGTERM, 0.2)])
 def test_a_download_is_interrupted(
         house: House, step: str, number: int, pause_s: float) -> None:
-    image = house.member.make(bytes(400 * MIB), 'file')
+    image = house.member.make(bytes(200 * MIB), 'file')
     with house.nothing_changes():
         code, _, said = interrupt(
             house, ['create', 'v', '--image', image], step, number, pause_s)
@@ -375,7 +376,8 @@ def test_a_create_by_clone_is_interrupted(
     assert house.cluster.digest('volumes', 'v') == DIGEST
 
 
-@pytest.mark.parametrize('pause_s', [0.7, 1.0, 1.3, 1.6])
+@pytest.mark.parametrize('pause_s', [
+    0.7, more(1.0), 1.3, more(1.6)])
 def test_a_clone_of_a_volume_is_interrupted(
         house: House, pause_s: float) -> None:
     """It shows no step: the signal comes at some moment."""

@@ -38,7 +38,7 @@ def mover(house: House, tmp_path: pathlib.Path) -> Mover:
 
 @pytest.mark.timeout(300)
 @_sampled('strategy', [*CREATES, 'copy', 'convert-upload'],
-          {'download', 'copy'})
+          {'download'})
 def test_a_pool_that_is_full_half_way_is_said_and_nothing_stays(
         house: House, mover: Mover, strategy: str) -> None:
     """(An upload through Glance is not ours to end: Glance writes.)"""
@@ -58,7 +58,7 @@ def test_a_pool_that_is_full_half_way_is_said_and_nothing_stays(
 
 # -- cancelled ----------------------------------------------------------------
 
-@_sampled('strategy', [*CREATES, *UPLOADS], {'download', 'copy', 'upload'})
+@_sampled('strategy', [*CREATES, *UPLOADS], {'download', 'upload'})
 def test_a_cancel_is_heard_within_a_second_and_nothing_stays(
         house: House, mover: Mover, strategy: str) -> None:
     move = mover.prepare(strategy, content.random_bytes(256 * MIB))

@@ -463,10 +463,10 @@ def test_the_commands_take_a_nova_conf(agents: Agents) -> None:
     def run(*words: str) -> Any:
         return house.run_json('disk', *words, config=config)
 
-    made = run('create', name, '--image', image, '--size', '2')
-    assert (made['strategy'], made['size_gib']) == ('clone', 2)
+    made = run('create', name, '--image', image, '--size', '1')
+    assert (made['strategy'], made['size_gib']) == ('clone', 1)
     assert run('show', name)['parent'] == f'images/{image}@snap'
-    assert run('resize', name, '3')['size_gib'] == 3
+    assert run('resize', name, '2')['size_gib'] == 2
     assert run('capacity')['pool'] == POOL
     uploaded = run('snapshot', name, '--image-name', 'mine')
     assert (uploaded['strategy'], uploaded['reason']) == (
