@@ -92,9 +92,12 @@ class Zygote:
 def _listen(ours: socket.socket, deadline: float) -> dict[str, Any]:
     told: dict[str, Any] = {}
     pending = b''
+    # Not select(), which knows descriptors up to 1023 only.
+    readable = select.poll()
+    readable.register(ours, select.POLLIN)
     while True:
         left_s = deadline - time.monotonic()
-        if left_s <= 0 or not select.select([ours], [], [], left_s)[0]:
+        if left_s <= 0 or not readable.poll(1000 * left_s):
             if 'pid' in told:
                 os.kill(told['pid'], signal.SIGKILL)
             raise TimeoutError(f'A child did not end; it had told {told}.')

@@ -37,6 +37,7 @@ from volume_rbd.sandbox import Sandbox, mariadb
 from volume_rbd.sandbox.state import find_state
 
 PROGRAM = str(Path(sys.prefix) / 'bin' / 'volume-rbd')
+_SETTLED_WITHIN_S = 20.0
 Overrides = Mapping[str, Mapping[str, object | None]]
 
 # Quick where something is away, patient where the machine is busy.
@@ -238,6 +239,8 @@ class House:
             if not any(line.startswith(f'glance: {image_id}')
                        for line in before):
                 self.service.delete(image_id)
+        # Of what was waited for, nobody can be waiting any more.
+        self.driver().jobs.recover_until_idle(_SETTLED_WITHIN_S)
         for name in self.cluster.names('volumes'):
             if f'volumes: {name}' not in before:
                 self.driver().volumes.delete(name)

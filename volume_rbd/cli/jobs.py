@@ -17,6 +17,8 @@ from volume_rbd.jobs.job import State
 from volume_rbd.jobs.run import Outcome
 
 _OVER = frozenset({State.DONE, State.UNDONE})
+#: Glance is at it, as far as anybody knows.
+_SETTLED = _OVER | {State.WAITING}
 
 
 class Steps(columns.FormattableColumn):
@@ -162,17 +164,32 @@ class Resume(base.Lister):
                  '(default: 60)')
         return parser
 
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        self._exit_code = 0
+        return super().run(parsed_args) or self._exit_code
+
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
+        """The exit code is that of what keeps a job from being settled."""
+        outcomes = self._resume(parsed_args)
+        for outcome in outcomes:
+            if outcome.error and outcome.state not in _SETTLED:
+                self._exit_code = outcome.error.exit_code
+        return _rows(outcomes)
+
+    def _resume(self, parsed_args: argparse.Namespace) -> Sequence[Outcome]:
+        """Of each job what came of it at last."""
         jobs = self.driver.jobs
         if not parsed_args.job:
-            return _rows(jobs.recover_until_idle(parsed_args.timeout))
+            found = jobs.recover_until_idle(parsed_args.timeout)
+            return list({outcome.job.id: outcome for outcome in found
+                         }.values())
         info = jobs.show(parsed_args.job)
         if info.state in _OVER:
             raise exception.JobNotFound(
                 f'Job {info.id} is over: it is {info.state.value}.')
         outcome = self.perform(lambda shown: jobs.settle(
             parsed_args.job, report=shown))
-        return _rows([outcome] if outcome else [])
+        return [outcome] if outcome else []
 
 
 class Cancel(base.ShowOne):

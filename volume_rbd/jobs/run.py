@@ -28,6 +28,10 @@ from volume_rbd.jobs.waits import Answer, Waits
 LOG = logging.getLogger(__name__)
 
 
+#: A service that is away is no reason to give a job up.
+_NOT_ITS_FAULT = (exception.ClusterUnavailable, exception.GlanceUnavailable)
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """What came of a job that was looked at.
@@ -299,6 +303,9 @@ class Run:
             error=str(ended.error) if ended.error else None)
         if ended.result is not None:
             note.bytes_moved = ended.result.bytes_moved
+        if isinstance(ended.error, _NOT_ITS_FAULT) and note.attempts:
+            # However long it lasts, the job goes on when it is over.
+            note.attempts -= 1
         try:
             if self.job.is_posted:
                 self._tell(ended)

@@ -22,6 +22,7 @@ from volume_rbd.ceph import lineage
 from volume_rbd.driver.images import ImageRequest
 from volume_rbd.flows import registration
 from volume_rbd.flows.base import Result
+from volume_rbd.jobs.info import MOST_ATTEMPTS
 from volume_rbd.jobs.job import Job, Note, State
 from volume_rbd.jobs.records import NAMESPACE
 
@@ -326,6 +327,29 @@ def test_what_could_not_be_undone_is_undone_later(estate: Estate) -> None:
     assert outcome.state is State.UNDONE
     assert '413' in str(outcome.error)
     assert estate.world.state() == before
+    estate.check_no_job()
+
+
+def test_a_glance_that_is_away_for_long_is_no_reason_to_give_up(
+        estate: Estate) -> None:
+    estate.make_volume()
+    stopped = estate.stop_at('taking a snapshot of the volume', upload)
+    jobs = estate.driver().jobs
+    while jobs.show(stopped.job).state is State.RUNNING:
+        time.sleep(0.05)
+    for _ in range(MOST_ATTEMPTS + 1):
+        estate.world.glance.fail_next(
+            'get_image', exception.GlanceUnavailable('Away.'))
+        outcome = jobs.settle(stopped.job)
+        assert outcome is not None
+        assert outcome.state is State.ABANDONED
+    [info] = jobs.list()
+    assert (info.state, info.note.attempts) == (State.ABANDONED, 0)
+
+    [outcome] = jobs.recover_until_idle(10)
+
+    assert outcome.state is State.DONE
+    stopped.wake()
     estate.check_no_job()
 
 
