@@ -23,6 +23,7 @@ from tests.functional.desk import (
     Desk,
 )
 from tests.functional.program import Program, started
+from tests.sampling import more
 
 
 @pytest.fixture(scope='module')
@@ -199,6 +200,7 @@ def test_of_two_for_one_image_one_wins_and_the_other_says_so(
 # There is no command that uploads into a record; a service does.
 _UPLOAD_INTO = """
 import sys
+from tests.sampling import more
 from volume_rbd import exception, manager, model
 from volume_rbd.driver.images import ImageRequest
 _, volume, image = sys.argv
@@ -247,7 +249,7 @@ time.time = lambda: _time() + _moved_s
 """
 
 
-@pytest.mark.parametrize('moved_s', [3600, -3600])
+@pytest.mark.parametrize('moved_s', [3600, more(-3600)])
 def test_who_has_another_hour_takes_what_is_dead_and_nothing_that_lives(
         desk: Desk, data: bytes, tmp_path: pathlib.Path, moved_s: int
         ) -> None:

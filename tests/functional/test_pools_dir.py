@@ -359,6 +359,7 @@ def test_a_guest_reads_no_file_of_the_host_by_what_it_writes(
         path.name]
 
 
+@pytest.mark.long
 def test_a_guest_finds_its_disk_in_the_pool(
         hypervisor: Hypervisor, agent: compute.ComputeAgent) -> None:
     guest = instance()

@@ -155,6 +155,7 @@ def test_libvirt_does_not_know_what_others_made(
     assert house.cluster.names('vms') == [named]
 
 
+@pytest.mark.long
 def test_libvirt_starts_no_guest_from_a_volume_in_rbd(
         house: House, hypervisor: Hypervisor, agent: compute.ComputeAgent,
         named: str) -> None:

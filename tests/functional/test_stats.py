@@ -84,6 +84,7 @@ def test_of_a_shared_pool_everything_counts_and_changes_are_seen(
     assert driver.stats.get().provisioned_bytes == before + 4 * GIB
 
 
+@pytest.mark.long
 def test_a_pool_with_many_volumes_is_asked_in_no_time(house: House) -> None:
     """The stock driver opens each of them, every time."""
     names = [f'many-{uuid.uuid4()}' for _ in range(300)]
