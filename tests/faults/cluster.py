@@ -90,9 +90,8 @@ class PoolCluster(Cluster):
         """Objects and addresses. They end by themselves."""
         _, out, _ = self._handle.osd_command(
             0, json.dumps({'prefix': 'dump_watchers', 'format': 'json'}), b'')
-        return {(each['object'], each['entity_addr'].partition(':')[2]
-                 if each['entity_addr'].startswith('v')
-                 else each['entity_addr']) for each in json.loads(out)}
+        return {(each['object'], '{addr}/{nonce}'.format(
+            **each['entity_addr_t'])) for each in json.loads(out)}
 
     def _peer_anew(self) -> None:
         began = self._up_from()

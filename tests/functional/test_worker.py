@@ -370,7 +370,7 @@ def test_what_is_forged_is_refused_and_removed(
 @pytest.mark.timeout(240)
 def test_a_worker_that_is_told_to_end_leaves_its_job_to_another(
         house: House, site: Site) -> None:
-    site.options['copy_bandwidth'] = 8
+    site.options['copy_bandwidth'] = 4
     first = site.start_worker('--jobs', '1')
     data = content.random_bytes(SIZE)
     volume, image = house.volume(data), house.member.create()
