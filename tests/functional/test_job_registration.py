@@ -115,7 +115,7 @@ def test_glance_was_killed_with_the_upload_and_is_away_when_it_is_taken_up(
     finally:
         sandbox.start_process('glance')
     assert away.returncode == exception.GlanceUnavailable.exit_code
-    assert 'Glance' in away.stderr
+    assert 'glance-api' in away.stdout
 
     settled = upload.resume()[-1]
 
