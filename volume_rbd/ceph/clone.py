@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from volume_rbd.ceph.session import Session
 if TYPE_CHECKING:
     from volume_rbd.ceph.connection import RadosCluster
 
+_DETACHED_WITHIN_S = 5.0
+_PAUSE_S = 0.05
 _REFUSALS = (exception.InvalidInput, exception.NotSupported)
 
 
@@ -102,12 +105,29 @@ def parent(session: Session, ioctx: Any, image: Any) -> ParentInfo | None:
     if found is None:  # flattened in this moment
         return None
     image_id, snapshot_id = found.image_id, found.snapshot_id
+    try:
+        snapshot_name = _snapshot_name(parent_ioctx, image_id, snapshot_id)
+    except rbd.ImageNotFound:
+        if _is_flattened_soon(ioctx, image.id()):
+            return None
+        raise
     entry = trash.find(
         session, parent_ioctx, model.ImageSpec(pool, image_id))
     return ParentInfo(
         pool=pool, image=names['image_name'], image_id=image_id,
-        snapshot=_snapshot_name(parent_ioctx, image_id, snapshot_id),
-        snapshot_id=snapshot_id, in_trash=entry is not None)
+        snapshot=snapshot_name, snapshot_id=snapshot_id,
+        in_trash=entry is not None)
+
+
+def _is_flattened_soon(ioctx: Any, image_id: str) -> bool:
+    """A flatten lets the parent's snapshot go before the clone's own header
+    forgets it; the monitors are asked in between (librbd 16.2)."""
+    deadline = time.monotonic() + _DETACHED_WITHIN_S
+    while header.parent(ioctx, image_id) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PAUSE_S)
+    return True
 
 
 def _snapshot_name(ioctx: Any, image_id: str, snapshot_id: int) -> str:
