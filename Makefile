@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make demo    see it happen on a real Ceph and a real Glance"
-	@echo "make test    linters, types and all tests, on a sandbox of its own"
-	@echo "make test-all  the same with every combination, not a sample"
+	@echo "make test    linters, types and tests, each process on a sandbox of its own"
+	@echo "make test-all  the same, with every combination and not a sample"
 	@echo "make lint    linters, types and layers only"
 	@echo "make unit    the tests that need no daemon"
 	@echo "make faults  kill everything in the middle of everything, for long"

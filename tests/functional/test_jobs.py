@@ -200,7 +200,6 @@ def test_of_two_for_one_image_one_wins_and_the_other_says_so(
 # There is no command that uploads into a record; a service does.
 _UPLOAD_INTO = """
 import sys
-from tests.sampling import more
 from volume_rbd import exception, manager, model
 from volume_rbd.driver.images import ImageRequest
 _, volume, image = sys.argv

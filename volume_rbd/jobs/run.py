@@ -27,7 +27,6 @@ from volume_rbd.jobs.waits import Answer, Waits
 
 LOG = logging.getLogger(__name__)
 
-
 #: A service that is away is no reason to give a job up.
 _NOT_ITS_FAULT = (exception.ClusterUnavailable, exception.GlanceUnavailable)
 
