@@ -115,6 +115,12 @@ class AgeColumn(columns.FormattableColumn):
 class Lister(Command, lister.Lister):
     """A command that prints a table, or JSON with -f json."""
 
+    #: Of one that goes on after an error, and tells of it at the end.
+    exit_code = 0
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        return super().run(parsed_args) or self.exit_code
+
 
 def volume_spec(name: str, size: object | None) -> model.VolumeSpec:
     """:param size: GiB as typed; None if not given."""

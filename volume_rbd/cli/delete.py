@@ -25,10 +25,6 @@ class Delete(base.Lister):
                             help=self.what)
         return parser
 
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        self._exit_code = 0
-        return super().run(parsed_args) or self._exit_code
-
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
         volumes = self.driver.volumes
         rows = []
@@ -37,7 +33,7 @@ class Delete(base.Lister):
                 gone = volumes.delete(name)
             except exception.VolumeRBDError as error:
                 # The others are still to be deleted.
-                self._exit_code = running.report_error(error)
+                self.exit_code = running.report_error(error)
                 continue
             rows.append((name, 'in trash' if gone.is_trashed else 'deleted',
                          gone.reason))

@@ -164,16 +164,12 @@ class Resume(base.Lister):
                  '(default: 60)')
         return parser
 
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        self._exit_code = 0
-        return super().run(parsed_args) or self._exit_code
-
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
         """The exit code is that of what keeps a job from being settled."""
         outcomes = self._resume(parsed_args)
         for outcome in outcomes:
             if outcome.error and outcome.state not in _SETTLED:
-                self._exit_code = outcome.error.exit_code
+                self.exit_code = outcome.error.exit_code
         return _rows(outcomes)
 
     def _resume(self, parsed_args: argparse.Namespace) -> Sequence[Outcome]:
