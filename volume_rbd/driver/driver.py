@@ -22,6 +22,7 @@ from volume_rbd.driver.encryption import Encryption
 from volume_rbd.driver.from_file import FromFile
 from volume_rbd.driver.groups import Groups
 from volume_rbd.driver.images import Images
+from volume_rbd.driver.making import Maker
 from volume_rbd.driver.manage import Manage
 from volume_rbd.driver.migration import Migration
 from volume_rbd.driver.performing import Performer
@@ -79,16 +80,17 @@ class RBDDriver:
         self.connections = Connections(config, cluster)
         self.qos = QoS(config, cluster)
         self.manage = Manage(config, cluster)
+        maker = Maker(config, cluster, self.jobs, self.flattener, copier,
+                      converter)
         self.volumes = Volumes(config, cluster, self.reclaimer, self.jobs,
-                               self.flattener, resized=self.stats.forget,
-                               copier=copier)
+                               maker, resized=self.stats.forget)
         self.migration = Migration(config, cluster, self.reclaimer, copier)
         self.groups = Groups(config, cluster)
         self.snapshots = Snapshots(config, cluster, self.reclaimer,
                                    self.jobs, self.flattener,
                                    resized=self.stats.forget, copier=copier)
-        files = FromFile(config, cluster, converter)
-        self.encryption = Encryption(config, cluster, files, converter)
+        files = FromFile(config, cluster, converter, maker)
+        self.encryption = Encryption(config, cluster, maker, converter)
         self.images = Images(config, cluster, open_glance, self.flattener,
                              open_certificates, converter, files,
                              Bases(config, cluster, self.reclaimer), copier,

@@ -11,9 +11,10 @@ have it, unless it is said to be another.
 from __future__ import annotations
 
 from volume_rbd import exception, model, opts, plan, progress
+from volume_rbd.ceph import settings
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.copying import luks, qemu_img
-from volume_rbd.driver import from_file
+from volume_rbd.driver import from_file, making
 from volume_rbd.flows import encrypt
 
 LUKS = 'luks'
@@ -28,11 +29,11 @@ class Encryption:
     """
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
-                 files: from_file.FromFile, converter: qemu_img.Converter
+                 maker: making.Maker, converter: qemu_img.Converter
                  ) -> None:
         self._config = config
         self._pool = cluster.pool(config.pool)
-        self._files = files
+        self._maker = maker
         self._converter = converter
 
     def create_blank(self, volume: model.VolumeSpec, *, passphrase: str,
@@ -53,10 +54,8 @@ class Encryption:
             raise exception.InvalidSize(
                 f'Volume {volume.name!r} needs a size.',
                 remedy='Give a whole number of GiB, 1 or more.')
-        header = self._make_header(volume.name, encryption, report)
-        with self._files.made(volume, volume.size_bytes + len(header),
-                              origin='blank'):
-            self._write(volume.name, header)
+        self._maker.make_blank(volume, volume.size_bytes, report,
+                               encryption=encryption)
 
     def create_from_file(self, volume: model.VolumeSpec, path: str,
                          source_format: str, *, passphrase: str, cipher: str,
@@ -76,23 +75,27 @@ class Encryption:
         encryption = luks.Encryption(passphrase, cipher, key_size)
         self._check(volume, encryption, provider)
         report.step('inspecting the file')
-        disk_bytes = from_file.inspect_file(
-            self._config, path, source_format)
-        header = self._make_header(volume.name, encryption, report)
-        key = encryption.key
-        needed = disk_bytes + len(header)
-        if self._pool.has_image(volume.name):
-            with self._pool.open(volume.name) as image:
-                _check_fits(needed, image.size_bytes)
-            self._fill(volume.name, header, path, source_format, disk_bytes,
-                       key, report)
+        file = from_file.inspect_file(self._config, path, source_format)
+        if not self._pool.has_image(volume.name):
+            self._maker.make_from_file(volume, file, report,
+                                       encryption=encryption)
             return
-        size_bytes = (volume.size_bytes
-                      or model.gib_for(disk_bytes) * model.GIB) + len(header)
-        _check_fits(needed, size_bytes)
-        with self._files.made(volume, size_bytes):
-            self._fill(volume.name, header, path, source_format, disk_bytes,
-                       key, report)
+        report.step('making the LUKS header')
+        header = encrypt.make_header(self._pool, volume.name, encryption,
+                                     self._config.cluster, self._converter,
+                                     report)
+        with self._pool.open(volume.name) as image:
+            _check_fits(file.disk_bytes + len(header), image.size_bytes)
+            image.write(header, 0)
+            image.flush()
+        report.step('encrypting the file')
+        # Not "is zero": what is not written decrypts to anything.
+        self._converter.to_disk(
+            qemu_img.FileDisk(path), source_format,
+            qemu_img.RBDDisk(self._pool.name, volume.name,
+                             self._config.cluster),
+            is_zero=False, size_bytes=file.disk_bytes, report=report,
+            key=encryption.key)
 
     def change_passphrase(self, name: str, *, passphrase: str,
                           new_passphrase: str,
@@ -149,6 +152,7 @@ class Encryption:
     def _check(self, volume: model.VolumeSpec, encryption: luks.Encryption,
                provider: str) -> None:
         model.check_name(volume.name)
+        settings.check(volume)
         if provider != LUKS:
             raise exception.NotSupported(
                 f'The encryption provider {provider!r} is not supported.',
@@ -156,28 +160,6 @@ class Encryption:
         encryption.check()
         plan.check_quota(volume.size_bytes or 0,
                          self._config.max_volume_bytes)
-
-    def _make_header(self, owner: str, encryption: luks.Encryption,
-                     report: progress.Progress) -> bytes:
-        report.step('making the LUKS header')
-        return encrypt.make_header(self._pool, owner, encryption,
-                                   self._config.cluster, self._converter,
-                                   report)
-
-    def _write(self, name: str, header: bytes) -> None:
-        with self._pool.open(name) as image:
-            image.write(header, 0)
-            image.flush()
-
-    def _fill(self, name: str, header: bytes, path: str, source_format: str,
-              disk_bytes: int, key: bytes, report: progress.Progress) -> None:
-        self._write(name, header)
-        report.step('encrypting the file')
-        # Not "is zero": what is not written decrypts to anything.
-        self._converter.to_disk(
-            qemu_img.FileDisk(path), source_format,
-            qemu_img.RBDDisk(self._pool.name, name, self._config.cluster),
-            is_zero=False, size_bytes=disk_bytes, report=report, key=key)
 
 
 def _check_fits(needed_bytes: int, size_bytes: int) -> None:

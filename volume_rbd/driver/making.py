@@ -10,9 +10,10 @@ from typing import Any, cast
 from volume_rbd import exception, model, opts, plan, progress
 from volume_rbd.ceph import ancestry
 from volume_rbd.ceph.interface import Cluster, Image
+from volume_rbd.copying import luks, qemu_img
 from volume_rbd.copying.copier import Copier
 from volume_rbd.flows import copy_part, create_volume, encrypt, making
-from volume_rbd.flows.base import Flattener, Result, Tools
+from volume_rbd.flows.base import DiskFile, Flattener, Result, Tools
 from volume_rbd.flows.create_volume import Flatten, Way
 from volume_rbd.glance.interface import Glance
 from volume_rbd.jobs.jobs import Jobs
@@ -39,24 +40,43 @@ class Maker:
     """Makes the volumes of one backend."""
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
-                 jobs: Jobs, flattener: Flattener, copier: Copier) -> None:
+                 jobs: Jobs, flattener: Flattener, copier: Copier,
+                 converter: qemu_img.Converter) -> None:
         self._jobs = jobs
         self._config = config
         self._cluster = cluster
         self._pool = cluster.pool(config.pool)
         self._flattener = flattener
         self._copier = copier
+        self._converter = converter
 
     def make_blank(self, volume: model.VolumeSpec, size_bytes: int,
                    report: progress.Progress, *,
+                   encryption: luks.Encryption | None = None,
                    is_undone_when_lost: bool = False) -> Result:
-        """An empty volume.
+        """An empty volume; an encrypted one is larger by its header.
 
         :raises ImageExists, QuotaExceeded:
         """
         plan.check_quota(size_bytes, self._config.max_volume_bytes)
         return self._run(Way.BLANK, volume, size_bytes, report,
-                         is_undone_when_lost)
+                         is_undone_when_lost, encryption=encryption)
+
+    def make_from_file(self, volume: model.VolumeSpec, file: DiskFile,
+                       report: progress.Progress, *,
+                       encryption: luks.Encryption | None = None) -> Result:
+        """The disk inside of *file*, as large as *volume* is to be, or in
+        whole GiB.
+
+        :raises ImageExists, InvalidSize, QuotaExceeded:
+        """
+        size_bytes = (volume.size_bytes
+                      or model.gib_for(file.disk_bytes) * model.GIB)
+        making.check_not_smaller(size_bytes, file.path, file.disk_bytes)
+        plan.check_quota(size_bytes, self._config.max_volume_bytes)
+        # Who takes it up has no such file.
+        return self._run(Way.FILE, volume, size_bytes, report, True,
+                         encryption=encryption, file=file)
 
     def clone_volume(self, volume: model.VolumeSpec, source: str,
                      report: progress.Progress, *,
@@ -117,13 +137,17 @@ class Maker:
         return size_bytes
 
     def _run(self, way: Way, volume: model.VolumeSpec, size_bytes: int,
-             report: progress.Progress, is_undone_when_lost: bool,
-             **source: Any) -> Result:
+             report: progress.Progress, is_undone_when_lost: bool, *,
+             encryption: luks.Encryption | None = None,
+             file: DiskFile | None = None, **source: Any) -> Result:
         job = str(uuid.uuid4())
-        arguments = create_volume.get_arguments(way, volume, size_bytes,
-                                                job=job, **source)
+        arguments = create_volume.get_arguments(
+            way, volume, size_bytes, job=job,
+            has_passphrase=encryption is not None, **source)
         tools = Tools(self._config, self._cluster, NO_GLANCE, report,
-                      copier=self._copier, flattener=self._flattener)
+                      converter=self._converter, copier=self._copier,
+                      encryption=encryption, file=file,
+                      flattener=self._flattener)
         return self._jobs.run(
             create_volume.NAME, arguments, tools,
             check=lambda: making.check_free(self._pool, volume.name),

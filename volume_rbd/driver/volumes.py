@@ -18,9 +18,7 @@ from volume_rbd.ceph import (
     settings,
 )
 from volume_rbd.ceph.interface import Cluster, ParentInfo
-from volume_rbd.copying.copier import Copier
 from volume_rbd.driver import debris, making
-from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.reclaim import Deletion, Reclaimer
 from volume_rbd.flows import delete_volume
 from volume_rbd.flows.base import Tools
@@ -51,17 +49,15 @@ class Volumes:
     """The volumes of one backend."""
 
     def __init__(self, config: opts.BackendConfig, cluster: Cluster,
-                 reclaimer: Reclaimer, jobs: Jobs, flattener: Flattener, *,
-                 resized: Callable[[str], None] = lambda name: None,
-                 copier: Copier | None = None) -> None:
+                 reclaimer: Reclaimer, jobs: Jobs, maker: making.Maker, *,
+                 resized: Callable[[str], None] = lambda name: None) -> None:
         """:param resized: is told which volume has another size now."""
         self._config = config
         self._cluster = cluster
         self._pool = cluster.pool(config.pool)
         self._reclaimer = reclaimer
         self._jobs = jobs
-        self._maker = making.Maker(config, cluster, jobs, flattener,
-                                   copier or Copier())
+        self._maker = maker
         self._resized = resized
 
     # -- making --------------------------------------------------------------

@@ -54,12 +54,26 @@ class NoFlattener:
 
 
 @dataclasses.dataclass(frozen=True)
+class DiskFile:
+    """A local file that was inspected.
+
+    :param disk_format: Glance's word.
+    :param disk_bytes: the size of the disk inside.
+    """
+
+    path: str
+    disk_format: str
+    disk_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Tools:
     """What tasks act with. Lives in the process, never in a record: what a
     flow persists is JSON, so that another process can take it up with tools
     of its own.
 
     :param encryption: of the volume; None: it is not encrypted here.
+    :param file: that a volume is made from, where it is a local one.
     :param is_resumed: another process had begun this flow and was killed, or
         lost its lease.
     :param lease: says whether the flow is still ours to run.
@@ -75,6 +89,7 @@ class Tools:
         default_factory=qemu_img.QemuImg)
     copier: copier.Copier = dataclasses.field(default_factory=copier.Copier)
     encryption: luks.Encryption | None = None
+    file: DiskFile | None = None
     is_resumed: bool = False
     lease: Lease | None = None
     flattener: Flattener = dataclasses.field(default_factory=NoFlattener)

@@ -32,7 +32,8 @@ def needs_passphrase(arguments: Mapping[str, Any]) -> bool:
     """Whether a flow of these *arguments* has one, which no record has: who
     takes it up in another process can only undo it."""
     return bool(arguments.get('has_passphrase')) or any(
-        choice['reason'] in _NEEDED_FOR for choice in arguments['choices'])
+        choice['reason'] in _NEEDED_FOR
+        for choice in arguments.get('choices', ()))
 
 
 def check_given(tools: Tools, arguments: Mapping[str, Any]) -> None:

@@ -91,7 +91,7 @@ def check(job: Job) -> Operation:
 
 
 # A record of an earlier release lacks them.
-_ADDED = frozenset({'stages_clone'})
+_ADDED = frozenset({'stages_clone', 'has_passphrase'})
 _FOR_ALL = ('public', 'community')
 
 
@@ -132,7 +132,7 @@ def _decide_upload(tools: Tools, job: Job, done: Collection[str]) -> Rule:
 
 
 def _decide_volume(tools: Tools, job: Job, done: Collection[str]) -> Rule:
-    if job.is_undone_when_lost:
+    if job.is_undone_when_lost or job.has_secret:
         return Rule.UNDO
     source = job.arguments['source_volume']
     if source is not None and not tools.pool.has_image(source):
@@ -215,7 +215,7 @@ _VOLUME_PROPERTIES = {
     'choice': {'type': 'object', 'required': ['strategy', 'reason'],
                'properties': {'strategy': {'enum': [
                    found.value for found in create_volume.Way]}}},
-    'settings': _or_null({'type': 'object'}),
+    'settings': _or_null({'type': 'object'}), 'has_passphrase': _FLAG,
 }
 _UPLOAD_PROPERTIES = {
     'job': _ID, 'image_id': _ID, 'image_name': _TEXT, 'disk_format': _NAME,

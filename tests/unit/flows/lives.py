@@ -170,13 +170,15 @@ GetFlow = Callable[[base.Tools, Mapping[str, Any]], linear_flow.Flow]
 class Job:
     """A flow with arguments, that one process after the other runs.
 
-    :param encryption: what the first process has, and no other.
+    :param encryption: what the first process has, and no other; likewise
+        *file*.
     """
 
     operation: checks.Operation
     get_flow: GetFlow
     arguments: Mapping[str, Any]
     encryption: luks.Encryption | None = None
+    file: base.DiskFile | None = None
     runs: int = 0
 
     def __post_init__(self) -> None:
@@ -217,7 +219,8 @@ class Job:
             self.world.config, cluster, self.world.glance, report,
             converter=SurvivingQemuImg(self.world, life),
             is_resumed=self.runs > 0,
-            encryption=None if self.runs else self.encryption)
+            encryption=None if self.runs else self.encryption,
+            file=None if self.runs else self.file)
         self.runs += 1
         try:
             with contextlib.suppress(Killed):
@@ -250,7 +253,8 @@ class Job:
             assert storage.get_flow_state() == states.REVERTED
             self.operation.outcome = exception.Cancelled('It was undone.')
             return
-        choice = storage.get_retry_history('StrategyController')[-1][0]
+        choice = self.arguments.get('choice') or storage.get_retry_history(
+            'StrategyController')[-1][0]
         values = storage.fetch_all(lambda found: next((
             value for value in found if not hasattr(value, 'exc_info')),
             None))
