@@ -105,7 +105,8 @@ class Lane:
 
     # -- what is worked on ---------------------------------------------------
     def _prepare(self, operation: Operation, run: str) -> dict[str, Any]:
-        given = {'source': SOURCE, 'target': f'volume-{new_id(run)}'}
+        given = {'source': SOURCE, 'target': f'volume-{new_id(run)}',
+                 'file': str(self.sources.file)}
         if SOURCE not in self.cluster.names(self.pool):
             self._make_volume(SOURCE, operations.WITH_SNAPSHOT)
         if operation.image:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.functional.content import MIB
 from volume_rbd import model
+from volume_rbd.copying import luks
 from volume_rbd.driver import RBDDriver
 from volume_rbd.driver.images import ImageRequest
 
@@ -22,14 +23,16 @@ Given = Mapping[str, Any]
 SIZE = 16 * MIB
 SNAPSHOT = 'taken'
 PLAIN, WITH_SNAPSHOT, WITH_CLONE = 'plain', 'with snapshot', 'with clone'
+PASSPHRASE = '5e' * 32
 DEPTH = {'rbd_max_clone_depth': 0}
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
     """:param act: is handed ``source`` (a volume with the snapshot
-        SNAPSHOT), ``target`` (a name that is free), ``image`` (an id of the
-        kind *image*), ``record`` (of an image that is queued) and ``own`` (a
+        SNAPSHOT), ``file`` (the path of a disk of the format qcow2),
+        ``target`` (a name that is free), ``image`` (an id of the kind
+        *image*), ``record`` (of an image that is queued) and ``own`` (a
         volume that is only there for this run).
     :param own: PLAIN, WITH_SNAPSHOT, or WITH_CLONE of a snapshot that was
         deleted.
@@ -51,6 +54,16 @@ def _blank(driver: RBDDriver, given: Given) -> None:
     driver.volumes.create(model.VolumeSpec(given['target'], SIZE))
 
 
+def _sealed_blank(driver: RBDDriver, given: Given) -> None:
+    driver.encryption.create_blank(model.VolumeSpec(given['target'], SIZE),
+                                   passphrase=PASSPHRASE)
+
+
+def _from_file(driver: RBDDriver, given: Given) -> None:
+    driver.images.create_from_file(
+        model.VolumeSpec(given['target'], SIZE), given['file'], 'qcow2')
+
+
 def _from_snapshot(driver: RBDDriver, given: Given) -> None:
     driver.volumes.create_from_snapshot(
         model.VolumeSpec(given['target']), given['source'], SNAPSHOT)
@@ -64,6 +77,12 @@ def _from_volume(driver: RBDDriver, given: Given) -> None:
 def _create(driver: RBDDriver, given: Given) -> object:
     return driver.images.create(
         model.VolumeSpec(given['target']), given['image'])
+
+
+def _create_sealed(driver: RBDDriver, given: Given) -> object:
+    return driver.images.create(
+        model.VolumeSpec(given['target']), given['image'],
+        encryption=luks.Encryption(PASSPHRASE))
 
 
 def _upload(driver: RBDDriver, given: Given, **request: Any) -> object:
@@ -98,6 +117,8 @@ def _delete_snapshot(driver: RBDDriver, given: Given) -> None:
 
 OPERATIONS: Mapping[str, Operation] = {
     'create/blank': Operation(_blank),
+    'create/sealed-blank': Operation(_sealed_blank),
+    'create/file': Operation(_from_file),
     'create/snapshot': Operation(_from_snapshot),
     'create/snapshot-flatten': Operation(_from_snapshot, {
         'rbd_flatten_volume_from_snapshot': 'true'}),
@@ -109,6 +130,8 @@ OPERATIONS: Mapping[str, Operation] = {
                                  strategy='download'),
     'create/staged-convert': Operation(_create, image='qcow2 in file',
                                        strategy='convert'),
+    'create/sealed': Operation(_create_sealed, image='raw',
+                               strategy='convert'),
     'upload/clone': Operation(_upload, strategy='clone'),
     'upload/clone-of-record': Operation(_upload, has_record=True,
                                         strategy='clone'),

@@ -18,6 +18,7 @@ class Sources:
     """:param folder: for files.
     :ivar checksum: as Glance has it.
     :ivar content: as a view tells it.
+    :ivar file: a qcow2 with the same in it.
     """
 
     def __init__(self, folder: pathlib.Path, seed: int) -> None:
@@ -26,6 +27,8 @@ class Sources:
             self.data, usedforsecurity=False).hexdigest()
         self.content = content.digest_of_bytes(self.data)[:16]
         self._qcow2 = formats.make(folder, self.data, 'qcow2')
+        self.file = folder / 'source.qcow2'
+        self.file.write_bytes(self._qcow2)
 
     def make_image(self, api: GlanceAPI, kind: str) -> str:
         """:param kind: raw, qcow2, each perhaps followed by ``in file``."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.faults import operations
 from tests.functional import content
 from volume_rbd.ceph import bindings
 
@@ -30,6 +32,8 @@ _KEPT_RECORDS = {'index': re.compile('format'),
                  'open': re.compile('format'),
                  'history': re.compile('.*')}
 _QCOW2 = b'QFI\xfb'
+_LUKS = b'LUKS\xba\xbe'
+_LUKS_PAYLOAD = struct.Struct('>I'), 104  # in sectors of 512 bytes
 _OBJECT_KINDS = ('rbd_data', 'rbd_header', 'rbd_object_map')
 
 
@@ -72,11 +76,18 @@ def _pool(lane: Lane, pool: str, run: str = '', image: str | None = None
 
 def _describe(lane: Lane, pool: str, name: str) -> str:
     with lane.cluster.open(pool, name, read_only=True) as opened:
-        is_file = opened.size() and opened.read(0, 4) == _QCOW2
+        head = opened.read(0, 512) if opened.size() else b''
+        is_file = head.startswith(_QCOW2)
         facts = {'size': 'a file' if is_file else opened.size(),
                  **_marks(opened)}
-    facts['content'] = (_inside(lane, pool, name) if is_file
-                        else lane.cluster.digest(pool, name)[:16])
+        if is_file:
+            facts['content'] = _inside_of_qcow2(lane, pool, name)
+        elif head.startswith(_LUKS):
+            facts['sealed content'] = (
+                _inside_of_luks(lane, pool, name)
+                if _has_payload(opened, head) else 'none')
+        else:
+            facts['content'] = lane.cluster.digest(pool, name)[:16]
     facts['parent'] = lane.cluster.parent(pool, name)
     return _text(facts)
 
@@ -108,19 +119,49 @@ def _is_file(image: Any) -> bool:
     return bool(image.size()) and image.read(0, 4) == _QCOW2
 
 
-def _inside(lane: Lane, pool: str, name: str) -> str:
+def _inside_of_qcow2(lane: Lane, pool: str, name: str) -> str:
     """The hash of the disk inside of a qcow2 file, which qemu finds good."""
+    source = f'rbd:{pool}/{name}:conf={lane.cluster.conf}:id=admin'
+    return (_complaint('check', '-q', '-f', 'qcow2', source)
+            or _hash('-f', 'qcow2', source))
+
+
+def _has_payload(image: Any, head: bytes) -> bool:
+    """What nobody has written yet decrypts to anything."""
+    layout, offset = _LUKS_PAYLOAD
+    [sectors] = layout.unpack_from(head, offset)
+    found: list[int] = []
+    image.diff_iterate(0, image.size(), None,
+                       lambda at, length, exists: found.append(at + length))
+    return max(found) > sectors * 512
+
+
+def _inside_of_luks(lane: Lane, pool: str, name: str) -> str:
+    """The hash of what the source's size holds of the disk inside."""
+    with tempfile.NamedTemporaryFile() as key:
+        Path(key.name).write_text(operations.PASSPHRASE)
+        return _hash(
+            '--object', f'secret,id=key,format=raw,file={key.name}',
+            'json:' + json.dumps({
+                'driver': 'raw', 'size': operations.SIZE, 'file': {
+                    'driver': 'luks', 'key-secret': 'key', 'file': {
+                        'driver': 'rbd', 'pool': pool, 'image': name,
+                        'conf': lane.cluster.conf, 'user': 'admin'}}}))
+
+
+def _hash(*words: str) -> str:
+    """Of the disk that qemu-img finds there."""
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / 'raw'
-        source = f'rbd:{pool}/{name}:conf={lane.cluster.conf}:id=admin'
-        for words in (['check', '-q', '-f', 'qcow2', source],
-                      ['convert', '-f', 'qcow2', '-O', 'raw', source, raw]):
-            done = subprocess.run(
-                ['qemu-img', *map(str, words)], capture_output=True,
-                text=True, timeout=60)
-            if done.returncode:
-                return f'broken: {done.stderr.strip()[-100:]}'
-        return content.digest_of_bytes(raw.read_bytes())[:16]
+        return (_complaint('convert', *words, '-O', 'raw', str(raw))
+                or content.digest_of_bytes(raw.read_bytes())[:16])
+
+
+def _complaint(*words: str) -> str:
+    """Of qemu-img; empty if it has none."""
+    done = subprocess.run(['qemu-img', *words], capture_output=True,
+                          text=True, timeout=60)
+    return f'broken: {done.stderr.strip()[-100:]}' if done.returncode else ''
 
 
 def _trash(lane: Lane, pool: str, run: str = ''
