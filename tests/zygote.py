@@ -24,6 +24,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+import stevedore
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 _MOST_BYTES = 64 * 1024
 
@@ -117,6 +119,8 @@ def main(name: str, fd: int) -> None:
     # Who is interrupted at the terminal closes us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     children = importlib.import_module(name)
+    # All entry points are read here, once; it takes half a second.
+    stevedore.ExtensionManager('taskflow.engines')
     with socket.socket(fileno=fd) as control:
         while True:
             message, fds, _, _ = socket.recv_fds(control, _MOST_BYTES, 1)

@@ -92,8 +92,10 @@ class Jobs:
         if not board.is_posted(job, tools):
             return self._begin(job, tools, check).get_result()
         job = dataclasses.replace(job, is_posted=True)
-        return Poster(self._config, self._cluster, self.settle).run(
-            job, tools, lambda: self._begin(job, tools, check))
+        poster = Poster(self._config, self._cluster, self.settle)
+        with self._noting(job.id, poster):
+            return poster.run(job, tools,
+                              lambda: self._begin(job, tools, check))
 
     def _begin(self, job: Job, tools: Tools, check: Callable[[], None]
                ) -> Outcome:
@@ -143,13 +145,19 @@ class Jobs:
         with self._clients.use() as client, books.opened(
                 self._config, client) as backend:
             run = Run(self._config, client, backend, job_id, shown)
-            with self._lock:
-                self._running[job_id] = run
-            try:
+            with self._noting(job_id, run):
                 yield run
-            finally:
-                with self._lock:
-                    self._running.pop(job_id, None)
+
+    @contextlib.contextmanager
+    def _noting(self, job_id: str, work: object) -> Iterator[None]:
+        """That this process is at work with a job."""
+        with self._lock:
+            self._running[job_id] = work
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.pop(job_id, None)
 
     def _is_running(self, job_id: str) -> bool:
         with self._lock:

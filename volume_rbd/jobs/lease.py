@@ -28,6 +28,7 @@ _MARGIN_S = 1.0
 # The first word of it comes soon: who looks at a job that takes its time
 # wants to see how far it is.
 _FIRST_TICK_S = 1.0
+_PAUSE_S = 0.1
 
 
 class Locks(Protocol):
@@ -69,6 +70,19 @@ class Lease:
             target=self._keep, name=f'lease-{self._job_id}', daemon=True)
         self._thread.start()
         return True
+
+    def take_first(self) -> None:
+        """That of what was just announced: who sweeps up may have it for a
+        moment, and nobody else.
+
+        :raises JobLost: somebody has it for longer.
+        """
+        deadline = time.monotonic() + self._duration_s
+        while not self.take():
+            if time.monotonic() > deadline:
+                raise exception.JobLost(
+                    f'Somebody else has the lease of job {self._job_id}.')
+            time.sleep(_PAUSE_S)
 
     def take_over(self) -> bool:
         """As :meth:`take`; at once from a process of this host that is gone.

@@ -71,7 +71,7 @@ class Poster:
     def _waiting(self, job_id: str) -> Iterator[Lease]:
         wait = Lease(self._waits, job_id, self._config.job_lease_s)
         self._records.announce(job_id)
-        wait.take()
+        wait.take_first()
         try:
             yield wait
         finally:

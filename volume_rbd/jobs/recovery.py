@@ -17,6 +17,7 @@ from volume_rbd.ceph.interface import Cluster
 from volume_rbd.jobs import books
 from volume_rbd.jobs.info import MOST_ATTEMPTS
 from volume_rbd.jobs.job import State
+from volume_rbd.jobs.lease import Lease, Locks
 from volume_rbd.jobs.records import Entry, JobRecords
 from volume_rbd.jobs.run import Outcome
 from volume_rbd.jobs.waits import Waits
@@ -124,17 +125,36 @@ class Recovery:
         """Finish what those began or ended who were killed meanwhile."""
         records = self._records
         for job_id in records.passing():
-            if records.is_nobodys(job_id) and not records.is_awaited(job_id):
-                with books.opened(self._config, self._cluster) as backend:
-                    books.remove(backend, job_id)
-                records.remove(job_id)
-                Waits(self._cluster, self._config.pool).remove(job_id)
-                records.forget(job_id)
+            if (not self._is_running(job_id) and records.is_nobodys(job_id)
+                    and not records.is_awaited(job_id)):
+                self._sweep_up(job_id)
         now = time.monotonic()
         if (self._trimmed_at is None
                 or now - self._trimmed_at > _TRIMMED_AGAIN_S):
             self._trimmed_at = now
             records.trim_history()
+
+    def _sweep_up(self, job_id: str) -> None:
+        """What is nobody's may be just about to get its lease: with the
+        lease here nobody can begin it meanwhile, nor wait for it."""
+        records = self._records
+        waits = Waits(self._cluster, self._config.pool)
+        places: tuple[Locks, Locks] = records, waits
+        lease, wait = (Lease(place, job_id, self._config.job_lease_s)
+                       for place in places)
+        with contextlib.ExitStack() as taken:
+            for each in (lease, wait):
+                if records.find(job_id) is not None or not each.take_over():
+                    return
+                taken.callback(each.let_go)
+            with books.opened(self._config, self._cluster) as backend:
+                books.remove(backend, job_id)
+            taken.pop_all()
+            lease.stop()
+            records.remove(job_id)
+            wait.stop()
+            waits.remove(job_id)
+            records.forget(job_id)
 
     # -- as long as a service runs -------------------------------------------
     def watch(self) -> None:

@@ -93,7 +93,7 @@ class Run:
         job = dataclasses.replace(job, node=node.describe(),
                                   clients=(self._client.address,))
         self.records.announce(job.id)
-        self.lease.take()
+        self.lease.take_first()
         try:
             self.records.open(job)
         except BaseException:
