@@ -7,6 +7,10 @@ The stock driver clones a volume from a protected snapshot of it,
 it renames the volume to ``NAME.deleted`` where it should delete it. Backups
 to another cluster leave ``backup.ID.snap.TIME`` on the volume; they go with
 it.
+
+The ending alone proves nothing: people may name so too. What the stock driver
+names begins with the name of a volume of Cinder's, which has the volume's id
+in it, whatever ``volume_name_template`` is.
 """
 
 from __future__ import annotations
@@ -15,8 +19,8 @@ import contextlib
 import re
 import time
 
-from volume_rbd import exception
-from volume_rbd.ceph import groupmark
+from volume_rbd import exception, model
+from volume_rbd.ceph import groupmark, lineage
 from volume_rbd.ceph.interface import Image, SnapshotInfo
 
 OWN_PREFIX = 'volume_rbd.'
@@ -25,6 +29,7 @@ STOCK_DELETED = '.deleted'
 #: What the origin of a volume begins with that came from another pool.
 MIGRATED = 'migrated:'
 _BACKUP = re.compile(r'backup\.[a-z0-9-]+\.snap\..+')
+_CINDERS_ID = re.compile(r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 
 #: How long somebody who is just closing an rbd_image is waited for.
 PATIENCE_S = 1.0
@@ -38,8 +43,37 @@ def is_own_snapshot(name: str) -> bool:
 
 def is_of_an_operation(name: str) -> bool:
     """Whether it is no snapshot of the volume's owner's."""
-    return (is_own_snapshot(name) or name.endswith(STOCK_CLONE)
+    return (is_own_snapshot(name) or is_taken_by_stock(name)
             or _BACKUP.fullmatch(name) is not None)
+
+
+def is_taken_by_stock(name: str) -> bool:
+    """Whether it is a snapshot that the stock driver took for a clone."""
+    return _is_named_by_stock(name, STOCK_CLONE)
+
+
+def _is_named_by_stock(name: str, ending: str) -> bool:
+    return (name.endswith(ending) and not is_own_snapshot(name)
+            and _CINDERS_ID.search(name.removesuffix(ending)) is not None)
+
+
+def check_new_name(name: str, what: str = 'volume') -> str:
+    """Return *name* if a new volume or snapshot can have it.
+
+    What is there already under another name is let be, and can be deleted.
+
+    :raises InvalidName: if not, or it could be taken for somebody's debris.
+    """
+    model.check_name(name, what)
+    if name.endswith((STOCK_CLONE, STOCK_DELETED)) or (
+            what == 'snapshot' and is_of_an_operation(name)):
+        raise exception.InvalidName(
+            f'{name!r} cannot be the name of a {what}: drivers name so what '
+            'they take or leave themselves.',
+            remedy=f'Choose one that does not end in "{STOCK_CLONE}" or '
+                   f'"{STOCK_DELETED}", or begin with "{OWN_PREFIX}" or '
+                   '"backup.".')
+    return name
 
 
 def is_migrated(origin: str) -> bool:
@@ -48,16 +82,29 @@ def is_migrated(origin: str) -> bool:
 
 def is_deleted_by_stock(image: Image) -> bool:
     """A volume that the stock driver was asked to delete, with nothing of
-    its owner's on it. Whether it still has clones is not looked at."""
-    return (image.spec.name.endswith(STOCK_DELETED)
+    its owner's on it. Whether it still has clones is not looked at.
+
+    Not one that bears a mark of ours: whether the stock driver renamed it, or
+    somebody called it so, cannot be told.
+    """
+    return (_is_named_by_stock(image.spec.name, STOCK_DELETED)
+            and not _is_ours(image)
             and not image.group_snapshots()
             and all(found.in_trash or is_of_an_operation(found.name)
                     for found in image.snapshots()))
 
 
+def _is_ours(image: Image) -> bool:
+    mark = lineage.get_lineage(image)
+    # Without a job: it was given one on its way to the trash.
+    return mark is not None and not (
+        mark.state == lineage.TRASHED and not mark.job)
+
+
 def is_stale_clone_snapshot(image: Image, found: SnapshotInfo) -> bool:
-    """The clone that the stock driver took it for is gone."""
-    return (not found.in_trash and found.name.endswith(STOCK_CLONE)
+    """The clone that the stock driver took it for is gone, or not made yet.
+    """
+    return (not found.in_trash and is_taken_by_stock(found.name)
             and not image.children(found.id))
 
 
@@ -121,7 +168,7 @@ def drop_snapshot_of_a_clone(image: Image, snapshot_id: int) -> bool:
     for found in image.snapshots():
         if found.id == snapshot_id:
             was_for_it = (found.in_trash or is_own_snapshot(found.name)
-                          or found.name.endswith(STOCK_CLONE))
+                          or is_taken_by_stock(found.name))
             if not was_for_it or image.children(snapshot_id):
                 return False
             _remove(image, found)

@@ -14,7 +14,7 @@ from volume_rbd import exception, model, opts, plan, progress
 from volume_rbd.ceph import settings
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.copying import luks, qemu_img
-from volume_rbd.driver import from_file, making
+from volume_rbd.driver import debris, from_file, making
 from volume_rbd.flows import encrypt
 
 LUKS = 'luks'
@@ -151,7 +151,7 @@ class Encryption:
 
     def _check(self, volume: model.VolumeSpec, encryption: luks.Encryption,
                provider: str) -> None:
-        model.check_name(volume.name)
+        debris.check_new_name(volume.name)
         settings.check(volume)
         if provider != LUKS:
             raise exception.NotSupported(

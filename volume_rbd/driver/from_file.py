@@ -12,7 +12,7 @@ from volume_rbd import exception, model, opts, plan, progress
 from volume_rbd.ceph import settings
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.copying import clearing, inspection, local_file, qemu_img
-from volume_rbd.driver import making
+from volume_rbd.driver import debris, making
 from volume_rbd.flows.base import DiskFile
 
 
@@ -46,10 +46,12 @@ class FromFile:
     def write(self, volume: model.VolumeSpec, path: str, disk_format: str,
               *, replace: bool, report: progress.Progress) -> None:
         """See :meth:`Images.create_from_file`."""
-        model.check_name(volume.name)
+        is_new = not replace or not self._pool.has_image(volume.name)
+        if is_new:
+            debris.check_new_name(volume.name)
         report.step('inspecting the file')
         file = inspect_file(self._config, path, disk_format)
-        if not replace or not self._pool.has_image(volume.name):
+        if is_new:
             settings.check(volume)
             self._maker.make_from_file(volume, file, report)
             return

@@ -42,7 +42,7 @@ class Groups:
         """
         group = _group(group_snapshot)
         for volume, name in members.items():
-            model.check_name(name, 'snapshot')
+            debris.check_new_name(name, 'snapshot')
             with self._pool.open(volume, read_only=True) as image:
                 if image.find_snapshot(name) or groupmark.find(image, name):
                     raise exception.SnapshotExists(

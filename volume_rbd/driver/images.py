@@ -19,7 +19,7 @@ from volume_rbd.ceph import lineage, settings
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.copying import luks, qemu_img
 from volume_rbd.copying.copier import Copier
-from volume_rbd.driver import facts
+from volume_rbd.driver import debris, facts
 from volume_rbd.driver.background import Flattener
 from volume_rbd.driver.bases import Bases, check_downloadable
 from volume_rbd.driver.from_file import FromFile
@@ -101,7 +101,7 @@ class Images:
                      glance: Glance
                      ) -> tuple[plan.Plan, model.GlanceImage,
                                 signatures.Signature | None]:
-        model.check_name(volume.name)
+        debris.check_new_name(volume.name)
         settings.check(volume)
         self._check_free(volume.name)
         is_encrypted = bool(volume.is_encrypted)

@@ -20,6 +20,7 @@ from volume_rbd.ceph.interface import Cluster, Image, SnapshotInfo
 from volume_rbd.driver.debris import (
     STOCK_CLONE,
     STOCK_DELETED,
+    check_new_name,
     is_own_snapshot,
 )
 
@@ -100,7 +101,7 @@ class Manage:
         :raises Conflict: it is somebody else's.
         :raises VolumeRBDError: it is as it was.
         """
-        model.check_name(new_name)
+        check_new_name(new_name)
         qos.check(qos_specs or {})
         with self._pool.open(existing) as image:
             _refuse_unsafe(image)
@@ -163,7 +164,7 @@ class Manage:
         :raises ImageNotFound, SnapshotNotFound, SnapshotExists, InvalidName:
         :raises Conflict: it is of use to somebody.
         """
-        model.check_name(new_name, 'snapshot')
+        check_new_name(new_name, 'snapshot')
         with self._pool.open(volume) as image:
             _get_snapshot(image, existing)
             reason = _snapshot_reason(existing)

@@ -79,7 +79,9 @@ class Migration:
         :raises VolumeRBDError: the volume is where it was, and nothing else.
         """
         report = report or progress.Silent()
-        model.check_name(new_name or name)
+        model.check_name(name)
+        if new_name is not None and new_name != name:
+            debris.check_new_name(new_name)
         if pool == self._pool.name:
             raise exception.InvalidInput(
                 f'Volume {name!r} is in pool {pool!r} already.',
@@ -192,7 +194,7 @@ def _snapshots(source: Image) -> list[SnapshotInfo]:
     """Those that somebody wants to keep, oldest first."""
     found = [each for each in source.snapshots() if not (
         each.in_trash or debris.is_own_snapshot(each.name)
-        or each.name.endswith(debris.STOCK_CLONE))]
+        or debris.is_taken_by_stock(each.name))]
     return sorted([*found, *groupmark.parts(source)],
                   key=lambda each: each.id)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from oslo_log import log as logging
 
-from volume_rbd import exception, model, opts, progress
+from volume_rbd import exception, opts, progress
 from volume_rbd.ceph import groupmark
 from volume_rbd.ceph.interface import ChildInfo, Cluster, Image, SnapshotInfo
 from volume_rbd.copying.copier import Copier
@@ -46,11 +46,7 @@ class Snapshots:
 
         :raises ImageNotFound, SnapshotExists, InvalidName:
         """
-        model.check_name(name, 'snapshot')
-        if debris.is_of_an_operation(name):
-            raise exception.InvalidName(
-                f'{name!r} is named like the snapshots that a driver takes '
-                'itself.', remedy='Choose another name.')
+        debris.check_new_name(name, 'snapshot')
         with self._pool.open(volume, read_only=True) as image:
             if groupmark.find(image, name) is not None:
                 raise exception.SnapshotExists(

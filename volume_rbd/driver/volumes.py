@@ -69,7 +69,7 @@ class Volumes:
             wants it any more; likewise below.
         :raises ImageExists, InvalidName, InvalidSize, QuotaExceeded:
         """
-        model.check_name(volume.name)
+        debris.check_new_name(volume.name)
         settings.check(volume)
         if not volume.size_bytes or volume.size_bytes < 0:
             raise exception.InvalidSize(
@@ -88,7 +88,7 @@ class Volumes:
 
         :raises ImageNotFound, SnapshotNotFound, ImageExists, InvalidSize:
         """
-        model.check_name(volume.name)
+        debris.check_new_name(volume.name)
         settings.check(volume)
         self._maker.clone_snapshot(volume, source, snapshot,
                                    report or progress.Silent(),
@@ -98,7 +98,7 @@ class Volumes:
                            report: progress.Progress | None = None,
                            is_undone_when_lost: bool = False) -> None:
         """A clone of a volume as it is now."""
-        model.check_name(volume.name)
+        debris.check_new_name(volume.name)
         settings.check(volume)
         self._maker.clone_volume(volume, source,
                                  report or progress.Silent(),
@@ -167,7 +167,7 @@ class Volumes:
 
     def rename(self, name: str, new_name: str) -> None:
         """:raises ImageNotFound, ImageExists, InvalidName:"""
-        model.check_name(new_name)
+        debris.check_new_name(new_name)
         self._pool.rename(name, new_name)
 
     def delete(self, name: str) -> Deletion:

@@ -29,12 +29,13 @@ def find_removed(image: Image) -> Iterator[Reclaimable]:
 
 
 def find_stock(image: Image) -> Iterator[Reclaimable]:
-    """What the stock driver took for a clone that is gone."""
+    """What the stock driver took for a clone that is gone. It takes one a
+    moment before it clones."""
     for found in image.snapshots():
         if debris.is_stale_clone_snapshot(image, found):
             yield _describe(image, found, 'stock_snapshot',
                             'taken by the stock driver for a clone that is '
-                            'gone', items.STOCK)
+                            'gone', items.STOCK, takes_two_looks=True)
 
 
 def find_own(pool: Pool, image: Image, proofs: Proofs
@@ -84,7 +85,7 @@ def _is_being_made(pool: Pool, name: str) -> bool:
 def _owner_of(name: str) -> str:
     if debris.is_own_snapshot(name):
         return items.OURS
-    if name.endswith(debris.STOCK_CLONE):
+    if debris.is_taken_by_stock(name):
         return items.STOCK
     return items.GLANCE if name == model.GLANCE_SNAPSHOT else items.USER
 

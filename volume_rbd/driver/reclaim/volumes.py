@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is on and among the volumes: snapshots that nobody needs, volumes that
-were never finished, and what the stock driver left, by its names: a volume
-``NAME.deleted`` that has no clones any more, a snapshot ``CLONE.clone_snap``
-without a clone."""
+were never finished, and what the stock driver left, by its names
+(:mod:`volume_rbd.driver.debris`): a volume ``NAME.deleted`` that has no clones
+any more, a snapshot ``CLONE.clone_snap`` without a clone."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ class Volumes:
             yield Reclaimable(
                 what='stock_deleted', pool=image.spec.pool,
                 name=image.spec.name, image_id=image.id,
-                size_bytes=image.size_bytes, age_s=None, owner=STOCK,
+                size_bytes=image.size_bytes, age_s=_age_s(image),
+                owner=STOCK, takes_two_looks=True,
                 why='renamed by the stock driver instead of deleted, its '
                     'last clone is gone')
         elif self._is_unfinished(image):
@@ -102,6 +103,15 @@ class Volumes:
         if not self._is_unfinished(image):
             raise exception.ImageBusy(
                 f'{image.spec.name} is being made after all.')
+
+
+def _age_s(image: Image) -> float | None:
+    """Since its last snapshot: it was renamed on account of one. None where
+    that is gone; what the stock driver makes has no date of ours."""
+    found = image.snapshots()
+    if not found:
+        return None
+    return time.time() - image.snapshot_time(found[-1].id)
 
 
 def _check_stock(image: Image) -> None:
