@@ -16,6 +16,7 @@ from tests.unit.world import MIB, VOLUME, World
 from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph.interface import Pool
+from volume_rbd.driver.images import ImageRequest
 from volume_rbd.driver.performing import Performer
 from volume_rbd.driver.reclaim import Reclaimable, Reclaimer, items
 
@@ -123,11 +124,36 @@ def test_a_clone_stays_that_somebody_has_open_or_cloned(world: World
     _nothing_goes(world)
 
 
-def test_what_another_backend_made_may_be_of_another_glance(world: World
-                                                            ) -> None:
+@pytest.mark.parametrize('state', [lineage.PENDING, lineage.COMPLETE])
+def test_what_another_backend_made_may_be_of_another_glance(
+        world: World, state: str) -> None:
+    """Whose jobs are not seen from here either."""
     _make(world, 'images', str(uuid.uuid4()), kind=lineage.GLANCE_IMAGE,
-          state=lineage.COMPLETE, origin='rbd:elsewhere/v@s')
+          state=state, origin='rbd:elsewhere/v@s')
+    _make(world, 'images', str(uuid.uuid4()), kind=lineage.GLANCE_IMAGE,
+          state=state, origin='rbd:volumes-2/v@s')
     _nothing_goes(world)
+
+
+@pytest.mark.parametrize('strategy', ['clone', 'copy'])
+def test_a_pending_clone_of_ours_goes_that_no_job_owns(
+        world: World, strategy: str) -> None:
+    """As an upload leaves it that was killed and then forgotten."""
+    if strategy == 'copy':
+        world.configure(max_clone_depth=0)
+    with world.driver() as driver:
+        made = driver.images.upload(model.VolumeSpec(VOLUME),
+                                    ImageRequest('an image'))
+    assert made.strategy == strategy
+    image_id = made.values['image_id']
+    with world.images.open(image_id) as image:
+        lineage.set_state(image, lineage.PENDING)
+    _nothing_goes(world)
+    world.server.records.pop(image_id)
+    [item] = _find(world)
+    assert (item.what, item.name) == ('pending_clone', image_id)
+    assert _reclaimer(world).purge()
+    assert world.disks('images') == []
 
 
 def test_what_glance_itself_put_there_is_left_to_it(world: World) -> None:

@@ -66,8 +66,8 @@ class Proofs:
         glance_image's: its registration stayed pending for good, or Glance
         forgot the image and left its data.
 
-        One that was complete is only believed to be this Glance's where it
-        was made of a volume of this backend's.
+        It is only believed to be this Glance's where it was made of a volume
+        of this backend's.
         """
         mark = lineage.get_lineage(image)
         if (mark is None or mark.kind != lineage.GLANCE_IMAGE
@@ -75,8 +75,7 @@ class Proofs:
                 or self.is_claimed(f'image/{name}')):
             return False
         is_of_here = mark.origin.startswith(f'rbd:{self._config.pool}/')
-        return ((mark.state == lineage.PENDING or is_of_here)
-                and self.is_deleted_in_glance(name))
+        return is_of_here and self.is_deleted_in_glance(name)
 
     # -- Glance --------------------------------------------------------------
     def is_deleted_in_glance(self, name: str) -> bool:
