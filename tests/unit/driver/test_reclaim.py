@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.world import MIB, VOLUME, World
 from volume_rbd import exception, model
-from volume_rbd.ceph import lineage
+from volume_rbd.ceph import base, lineage
 from volume_rbd.ceph.interface import Pool
 from volume_rbd.driver.images import ImageRequest
 from volume_rbd.driver.performing import Performer
@@ -29,6 +29,7 @@ STAGE = f'volume_rbd.stage-{OTHER}'
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(items, 'APART_S', 0.0)
     made = World()
+    made.configure(flow_connection='rados://')
     made.make_volume()
     return made
 
@@ -379,6 +380,64 @@ def test_a_snapshot_that_has_a_clone_stays(world: World) -> None:
     world.cluster.pool('vms').clone(
         model.SnapSpec('volumes', VOLUME, 'volume_rbd.clone-volume-9'), 'x')
     _nothing_goes(world)
+
+
+# -- without records of jobs --------------------------------------------------
+
+@pytest.mark.parametrize('make', [
+    _unfinished, _stage,
+    lambda world: _own_snapshot(world, _of_a_gone_volume(world)),
+    lambda world: _own_snapshot(world, _of_an_active_image(world))])
+def test_without_records_somebody_may_be_at_work_with_it(
+        world: World, make: Callable[[World], None]) -> None:
+    """Between two steps he has nothing open."""
+    make(world)
+    [item] = _find(world)
+    world.configure(flow_connection='memory')
+    _nothing_goes(world)
+    assert not _reclaimer(world).reclaim(item)
+    assert _reclaimer(world).purge_due() == []
+
+
+@pytest.mark.parametrize('kind', ['migrate', 'making', 'base'])
+def test_what_is_held_open_until_it_is_done_needs_no_record(
+        world: World, kind: str) -> None:
+    name = f'volume_rbd.{kind}-{uuid.uuid4()}'
+    _make(world, 'volumes', name, kind=lineage.VOLUME, state=lineage.PENDING)
+    world.configure(flow_connection='memory')
+    assert [item.name for item in _find(world)] == [name]
+
+
+# -- what cannot be read ------------------------------------------------------
+
+def _clone_out_of_sight(world: World, name: str, snapshot: str) -> None:
+    world.ceph.caps['cinder'] = {'volumes': 'rw', 'images': 'rw',
+                                 'vms': ''}
+    world.ceph.cluster('admin').pool('vms').clone(
+        model.SnapSpec('volumes', name, snapshot), 'a-guest')
+
+
+def test_a_volume_that_cannot_be_judged_does_not_hide_the_others(
+        world: World) -> None:
+    _own_snapshot(world, _of_a_gone_volume(world))
+    _unfinished(world)
+    _clone_out_of_sight(world, VOLUME, 'volume_rbd.clone-volume-9')
+    assert [item.name for item in _find(world)] == [OTHER]
+    assert [item.name for item in _reclaimer(world).purge()] == [OTHER]
+
+
+def test_a_base_that_cannot_be_judged_does_not_hide_the_others(
+        world: World) -> None:
+    one, two = (f'0000000{number}-0000-4000-8000-000000000000'
+                for number in (1, 2))
+    for image_id in (one, two):
+        name = base.base_name(image_id)
+        world.volumes.create(name, MIB)
+        with world.volumes.open(name) as image:
+            base.finish(image, model.GlanceImage(image_id, 'x', 'active'),
+                        job=JOB, vmdk_types=(), is_direct=True)
+    _clone_out_of_sight(world, base.base_name(one), base.SNAPSHOT)
+    assert [item.name for item in _find(world)] == [base.base_name(two)]
 
 
 # -- other sources ------------------------------------------------------------

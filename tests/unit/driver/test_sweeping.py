@@ -19,6 +19,7 @@ MIGRATED = f'volume_rbd.migrate-{VOLUME}'
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(items, 'APART_S', 0.0)
     made = World()
+    made.configure(flow_connection='rados://')
     made.make_volume()
     return made
 

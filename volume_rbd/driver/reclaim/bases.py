@@ -8,12 +8,16 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 
+from oslo_log import log as logging
+
 from volume_rbd import exception
 from volume_rbd.ceph import base, lineage
 from volume_rbd.ceph.interface import Image, Pool
 from volume_rbd.driver.reclaim.items import Reclaimable, owner_of
 from volume_rbd.driver.reclaim.proofs import Proofs
 from volume_rbd.driver.reclaim.removing import Remover
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +61,9 @@ class UnusedBases:
                                    owner_of(lineage.get_lineage(image)))
             except exception.ImageNotFound:
                 continue
+            except exception.AccessDenied as error:
+                LOG.warning('%s/%s is left alone: %s', self._pool.name,
+                            summary.name, error)
 
     def find(self, pools: Sequence[Pool] = ()) -> Iterator[Reclaimable]:
         for found in self.find_all():

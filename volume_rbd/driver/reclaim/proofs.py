@@ -2,7 +2,8 @@
 """Whose something is: what is read off it, and what Glance and the jobs say.
 
 A job that is open owns what bears its id, and what it claims. Who cannot be
-asked has said nothing: then nothing is proved.
+asked has said nothing: then nothing is proved. Neither is it where jobs leave
+no record: whoever is at work lets go of what he makes between two steps.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from volume_rbd import exception, opts
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph.interface import Image, Pool, TrashEntry
 from volume_rbd.glance.interface import Glance
+from volume_rbd.jobs import books
 
 LOG = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ IsClaimed = Callable[[str], bool]
 
 
 def nothing_is_open(_: str) -> bool:
-    """Where no job leaves a record: nobody takes one up either."""
+    """For who has no jobs to ask."""
     return False
 
 
@@ -48,6 +50,11 @@ class Proofs:
         self._is_job_open = is_job_open
 
     # -- jobs ----------------------------------------------------------------
+    @property
+    def are_jobs_kept(self) -> bool:
+        """Whether nobody is at work where no record says so."""
+        return self._config.flow_connection != books.MEMORY
+
     def is_job_over(self, mark: lineage.Lineage | None) -> bool:
         return mark is None or not (mark.job and self._is_job_open(mark.job))
 

@@ -57,7 +57,7 @@ def is_own_over(pool: Pool, image: Image, proofs: Proofs, snapshot_id: int
 
 def _why_over(pool: Pool, found: SnapshotInfo, proofs: Proofs) -> str:
     """Why the operation that took it is over; '' where that is not proved."""
-    if found.in_trash:
+    if found.in_trash or not proofs.are_jobs_kept:
         return ''
     if found.name.startswith(_UPLOAD):
         image_id = found.name.removeprefix(_UPLOAD)

@@ -7,6 +7,9 @@ succession, is nobody's: no operation lets go of one for as long as the time
 between two looks. Those that repeat an operation under the same name remove
 it at once; but Cinder never uses a volume's id again.
 
+But for a stage: nobody has it open while the volume is cleared or gets its
+header. A job owns it then; where jobs leave no record, it is left alone.
+
 What is to become a base is not held open itself: who makes it holds
 ``volume_rbd.making-ID``. Where that is not there, it is nobody's either.
 """
@@ -25,6 +28,7 @@ from volume_rbd.driver import debris
 from volume_rbd.driver.reclaim import items
 from volume_rbd.driver.reclaim.items import Reclaimable, owner_of
 from volume_rbd.driver.reclaim.proofs import Proofs
+from volume_rbd.flows import staging
 
 LOG = logging.getLogger(__name__)
 
@@ -115,7 +119,9 @@ class Temporary:
         :param names: of all that is in the pool.
         """
         mark = lineage.get_lineage(image)
-        if not self._proofs.is_job_over(mark):
+        if not self._proofs.is_job_over(mark) or (
+                not self._proofs.are_jobs_kept
+                and image.spec.name.startswith(staging.PREFIX)):
             return False
         if image.spec.name.startswith(base.PREFIX):
             image_id = image.spec.name.removeprefix(base.PREFIX)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+from oslo_log import log as logging
+
 from volume_rbd import exception
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph.interface import Cluster, Image, Pool
@@ -17,6 +19,8 @@ from volume_rbd.driver.reclaim import snapshots
 from volume_rbd.driver.reclaim.items import STOCK, Reclaimable, owner_of
 from volume_rbd.driver.reclaim.proofs import Proofs
 from volume_rbd.driver.reclaim.removing import Remover
+
+LOG = logging.getLogger(__name__)
 
 
 class Volumes:
@@ -42,6 +46,9 @@ class Volumes:
             except (exception.ImageNotFound, exception.SnapshotNotFound,
                     exception.ImageBusy):
                 continue
+            except exception.AccessDenied as error:
+                LOG.warning('%s/%s is left alone: %s', self._pool.name,
+                            summary.name, error)
 
     def _look_at(self, image: Image) -> Iterator[Reclaimable]:
         if debris.is_deleted_by_stock(image) and not image.children():
@@ -72,7 +79,8 @@ class Volumes:
         from another pool says so too, and may be the only one by now."""
         mark = lineage.get_lineage(image)
         name = image.spec.name
-        return (mark is not None and mark.kind == lineage.VOLUME
+        return (self._proofs.are_jobs_kept
+                and mark is not None and mark.kind == lineage.VOLUME
                 and mark.state == lineage.PENDING
                 and not name.startswith(debris.OWN_PREFIX)
                 and not debris.is_migrated(mark.origin)
