@@ -215,15 +215,23 @@ class Estate:
 
         :returns: the names of what it speaks of in the pool.
         """
+        return {row['name'] for row in self._command('reclaim', *words)
+                if row['pool'] == self.pool}
+
+    def remove(self, name: str) -> None:
+        """``volume-rbd delete NAME``, as an operator who looks at it."""
+        self._command('delete', name)
+
+    def _command(self, *words: str) -> list[dict[str, Any]]:
         program = str(Path(sys.prefix) / 'bin' / 'volume-rbd')
         config = str(self.sandbox.folder / 'cinder' / 'cinder.conf')
         done = subprocess.run(
             [program, '--config-file', config, '--backend', self.type,
-             'reclaim', '-f', 'json', *words], capture_output=True,
-            text=True, check=False, timeout=60)
+             *words, '-f', 'json'], capture_output=True, text=True,
+            check=False, timeout=120)
         assert done.returncode == 0, done.stderr
-        return {row['name'] for row in json.loads(done.stdout)
-                if row['pool'] == self.pool}
+        rows: list[dict[str, Any]] = json.loads(done.stdout)
+        return rows
 
     def scrub(self) -> None:
         """By force, so that the next module starts clean."""
