@@ -15,15 +15,22 @@ class Reclaim(base.Lister):
 
     Volumes and images that were deleted while clones still needed them, the
     snapshots that clones left behind, clones in the images' pools that Glance
-    does not know, what an operation that was killed had begun, and the bases
-    of images that Glance no longer has. What cannot be proved to be nobody's
-    is not listed.
+    does not know, what an operation that was killed had begun, the records of
+    jobs that nobody could settle, what the stock driver left, and the bases of
+    images that Glance no longer has. What cannot be proved to be nobody's is
+    not listed.
+
+    With delayed_delete in glance-api.conf an image that could still be
+    restored looks as if it were gone: do not use --yes until scrub_time has
+    passed since the last deletion that may be taken back.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument('--yes', action='store_true',
-                            help='remove it (default: only list it)')
+                            help='remove it (default: only list it); with '
+                                 "Glance's delayed_delete not before "
+                                 'scrub_time is over')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
