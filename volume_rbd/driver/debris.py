@@ -84,21 +84,18 @@ def is_deleted_by_stock(image: Image) -> bool:
     """A volume that the stock driver was asked to delete, with nothing of
     its owner's on it. Whether it still has clones is not looked at.
 
-    Not one that bears a mark of ours: whether the stock driver renamed it, or
-    somebody called it so, cannot be told.
+    It may have been made by this driver, which gives no such names itself.
     """
     return (_is_named_by_stock(image.spec.name, STOCK_DELETED)
-            and not _is_ours(image)
+            and not _is_being_made(image)
             and not image.group_snapshots()
             and all(found.in_trash or is_of_an_operation(found.name)
                     for found in image.snapshots()))
 
 
-def _is_ours(image: Image) -> bool:
+def _is_being_made(image: Image) -> bool:
     mark = lineage.get_lineage(image)
-    # Without a job: it was given one on its way to the trash.
-    return mark is not None and not (
-        mark.state == lineage.TRASHED and not mark.job)
+    return mark is not None and mark.state == lineage.PENDING
 
 
 def is_stale_clone_snapshot(image: Image, found: SnapshotInfo) -> bool:

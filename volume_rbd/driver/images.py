@@ -27,7 +27,6 @@ from volume_rbd.driver.making import NO_GLANCE
 from volume_rbd.flows import (
     copies,
     create_from_image,
-    create_volume,
     registration,
     upload_to_image,
 )
@@ -406,7 +405,7 @@ class Images:
 
     def make_tools(self, job: Job) -> Tools:
         """For a job that is taken up: nobody waits for it."""
-        if job.operation == create_volume.NAME:
+        if not registry.get(job.operation).asks_glance:
             return self._tools(NO_GLANCE, None)
         glance = self._open_glance()
         checker = None

@@ -126,6 +126,7 @@ class Task(task.Task):
     flow had failed. So a failed revert is noted here, and the others go on.
 
     :ivar what_stayed: why undoing failed; empty if it did not.
+    :ivar stayed_by: the error.
     """
 
     #: A short phrase for a person, as in "cloning the volume".
@@ -145,6 +146,7 @@ class Task(task.Task):
         super().__init__(name=type(self).__name__, **options)
         self.tools = tools
         self.what_stayed = ''
+        self.stayed_by: Exception | None = None
 
     def pre_execute(self) -> None:
         if self.is_cancellable and not (
@@ -172,6 +174,15 @@ class Task(task.Task):
         except Exception as error:
             LOG.exception('Undoing "%s" failed', self.title)
             self.what_stayed = f'{self.title}: {error}'
+            self.stayed_by = error
+
+
+def is_cancelled(report: progress.Progress) -> bool:
+    try:
+        report.check()
+    except exception.Cancelled:
+        return True
+    return False
 
 
 def _noting_failure(revert: Callable[..., None]) -> Callable[..., None]:

@@ -22,7 +22,7 @@ from volume_rbd import exception, model, opts, plan, progress
 from volume_rbd.ceph.interface import Image, Pool
 from volume_rbd.copying import luks, qemu_img
 from volume_rbd.flows import staging
-from volume_rbd.flows.base import Task, Tools
+from volume_rbd.flows.base import Task, Tools, is_cancelled
 
 _NEEDED_FOR = frozenset({plan.Reason.ENCRYPTION_WANTED,
                          plan.Reason.DECRYPTION_WANTED})
@@ -43,18 +43,10 @@ def check_given(tools: Tools, arguments: Mapping[str, Any]) -> None:
     :raises InvalidInput: its arguments ask for one, and nobody gave it.
     """
     if tools.encryption is None and needs_passphrase(arguments) and not (
-            tools.is_resumed and _is_cancelled(tools.report)):
+            tools.is_resumed and is_cancelled(tools.report)):
         raise exception.InvalidInput(
             f'The passphrase of volume {arguments["volume_name"]!r} is '
             'needed.', remedy='Give it.')
-
-
-def _is_cancelled(report: progress.Progress) -> bool:
-    try:
-        report.check()
-    except exception.Cancelled:
-        return True
-    return False
 
 
 def before_write(tools: Tools, arguments: Mapping[str, Any]) -> list[Task]:

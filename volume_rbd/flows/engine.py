@@ -86,22 +86,36 @@ def run(flow: taskflow_flow.Flow, arguments: Mapping[str, Any], *, job: str,
                    time.monotonic() - started)
 
 
-def undo(flow: taskflow_flow.Flow, arguments: Mapping[str, Any]) -> None:
-    """Undo whatever of the flow is there, with no record of what it did:
-    each task knows what is its own when it sees it.
+class _NothingIsKnown(exception.ImageExists, exception.SnapshotExists):
+    """Of a task of which it is not known whether it ever ran: what has the
+    name may be somebody else's, unless it bears the job's mark."""
 
-    :raises VolumeRBDError: something stayed; the rest was undone.
+
+def undo(flow: taskflow_flow.Flow, arguments: Mapping[str, Any],
+         detail: models.FlowDetail | None) -> None:
+    """Undo whatever of the flow is there, whatever it did: each task knows
+    what is its own when it sees it.
+
+    :param detail: what is known of it; None: nothing is.
+    :raises Unavailable: something stayed, as who is needed for it was away;
+        the rest was undone.
+    :raises VolumeRBDError: something stayed.
     """
+    nothing = failure.Failure.from_exception(_NothingIsKnown(''))
+    failed = {atom.name: atom.failure for atom in detail or ()}
     steps = list(_tasks(flow))
     for step in reversed(steps):
-        step.what_stayed = ''
-        given = {**arguments, 'result': None, 'flow_failures': {}}
+        step.what_stayed, step.stayed_by = '', None
+        result = nothing if detail is None else failed.get(step.name)
+        given = {**arguments, 'result': result, 'flow_failures': {}}
         wanted = inspect.signature(step.revert).parameters.values()
         step.revert(**{name.name: given.get(name.name) for name in wanted
                        if name.kind not in (name.VAR_POSITIONAL,
                                             name.VAR_KEYWORD)})
-    error = exception.VolumeRBDError('What was left of it was undone')
     if what_stayed(flow):
+        kind = (exception.Unavailable if is_unavailable(flow)
+                else exception.VolumeRBDError)
+        error = kind('What was left of it was undone')
         _tell_what_stayed(flow, error)
         raise error
 
@@ -109,6 +123,13 @@ def undo(flow: taskflow_flow.Flow, arguments: Mapping[str, Any]) -> None:
 def what_stayed(flow: taskflow_flow.Flow) -> list[str]:
     """Why undoing has failed; empty where nothing has."""
     return [step.what_stayed for step in _tasks(flow) if step.what_stayed]
+
+
+def is_unavailable(flow: taskflow_flow.Flow) -> bool:
+    """Whether all that stayed did so because who is needed was away."""
+    errors = [step.stayed_by for step in _tasks(flow) if step.what_stayed]
+    return bool(errors) and all(
+        isinstance(error, exception.Unavailable) for error in errors)
 
 
 def _attempts(arguments: Mapping[str, Any], storage: Any

@@ -12,7 +12,7 @@ from oslo_log import log as logging
 from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
 from volume_rbd.flows import reaping, registration
-from volume_rbd.flows.base import Tools
+from volume_rbd.flows.base import Tools, is_cancelled
 
 LOG = logging.getLogger(__name__)
 
@@ -29,10 +29,14 @@ def settle(tools: Tools, arguments: Mapping[str, Any]) -> str:
     :returns: ``settled``: it is active; ``pending``: it is to be looked at
         once more.
     :raises GlanceImageNotUsable, RegistrationRefused: Glance has given it
-        up, or somebody has deleted it: what was made for it may go.
+        up, or somebody has deleted it, or it was cancelled and Glance is not
+        at work with it: what was made for it may go.
+    :raises GlanceConflict: it was cancelled, and Glance is.
     """
     image_id = arguments['image_id']
     state = registration.wait_until_settled(tools, image_id, _PATIENCE_S)
+    if state != registration.ACTIVE and is_cancelled(tools.report):
+        _give_up(tools, arguments)
     if state != registration.ACTIVE and _register_again(tools, arguments):
         state = registration.wait_until_settled(
             tools, image_id, tools.config.registration_timeout_s)
@@ -48,16 +52,29 @@ def settle(tools: Tools, arguments: Mapping[str, Any]) -> str:
     return SETTLED
 
 
+def _give_up(tools: Tools, arguments: Mapping[str, Any]) -> None:
+    image_id = arguments['image_id']
+    if reaping.is_taken(tools, image_id, _location(arguments)):
+        raise exception.GlanceConflict(
+            f'Glance is at work with image {image_id}.',
+            remedy='Delete the image: what was made for it goes then.')
+    raise exception.RegistrationRefused(
+        f'Image {image_id} is not registered again: it was cancelled.')
+
+
+def _location(arguments: Mapping[str, Any]) -> str:
+    return reaping.location_of(arguments['image_id'], arguments['fsid'],
+                               arguments['store_pool'])
+
+
 def _register_again(tools: Tools, arguments: Mapping[str, Any]) -> bool:
     """:returns: whether Glance has taken it now. As long as it is at work
         with what it took before, it says that of any other (409)."""
     image_id, hashes = arguments['image_id'], arguments['hashes']
-    url = reaping.location_of(image_id, arguments['fsid'],
-                              arguments['store_pool'])
     try:
-        tools.report.check()  # not for who wants it no more
         tools.glance.register_location(
-            image_id, url, model.Hashes(**hashes) if hashes else None)
+            image_id, _location(arguments),
+            model.Hashes(**hashes) if hashes else None)
     except exception.VolumeRBDError as error:
         LOG.info('Image %s is waited for: %s', image_id, error)
         return False

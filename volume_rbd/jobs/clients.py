@@ -26,6 +26,7 @@ class Clients:
     def __init__(self, open_client: Callable[[], Cluster]) -> None:
         self._open = open_client
         self._idle: list[Cluster] = []
+        self._retired: list[Cluster] = []
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -55,8 +56,17 @@ class Clients:
                 LOG.debug('An idle connection is gone: %s', error)
                 client.close()
 
+    def retire(self, client: Cluster) -> None:
+        """One in use that no other job may have: whoever takes up the one
+        that has it shuts it out."""
+        with self._lock:
+            self._retired.append(client)
+
     def _give_back(self, client: Cluster, *, is_kept: bool) -> None:
         with self._lock:
+            if client in self._retired:
+                self._retired.remove(client)
+                is_kept = False
             if (is_kept and not self._is_closed
                     and len(self._idle) < _MOST_IDLE):
                 self._idle.append(client)

@@ -147,6 +147,8 @@ class Jobs:
             run = Run(self._config, client, backend, job_id, shown)
             with self._noting(job_id, run):
                 yield run
+            if run.is_on_record:
+                self._clients.retire(client)
 
     @contextlib.contextmanager
     def _noting(self, job_id: str, work: object) -> Iterator[None]:
@@ -178,12 +180,8 @@ class Jobs:
         with self._having(job_id, shown) as run:
             if not run.take_over():
                 return None
-            try:
-                made = tools or self._make_tools(run.job)
-            except exception.VolumeRBDError:
-                run.lease.let_go()
-                raise
-            outcome = run.settle(made, undo=undo)
+            outcome = run.settle(
+                lambda job: tools or self._make_tools(job), undo=undo)
         LOG.info('Job %s (%s of %s) is %s%s', job_id, outcome.job.operation,
                  outcome.job.target, outcome.state.value,
                  f': {outcome.error}' if outcome.error else '')
@@ -199,7 +197,7 @@ class Jobs:
             return False
         registry.check(entry.job)
         tools = self._make_tools(entry.job)
-        if 'image_id' in entry.job.arguments:
+        if registry.get(entry.job.operation).asks_glance:
             tools.glance.get_image(entry.job.arguments['image_id'])
         return True
 
@@ -295,10 +293,11 @@ class Jobs:
         entry = self._records.find(job_id)
         if entry is None:
             raise exception.JobNotFound(f'There is no open job {job_id}.')
-        if self._records.is_nobodys(entry.id):
-            return self.settle(job_id, undo=True, report=report)
-        self._records.cancel(job_id)
-        return None
+        with contextlib.suppress(exception.RecordNotFound):
+            self._records.cancel(job_id)  # also for who takes it up later
+        if not self._records.is_nobodys(entry.id):
+            return None
+        return self.settle(job_id, undo=True, report=report)
 
     def forget(self, job_id: str) -> None:
         """Let go of the record of a job that cannot be settled, and of

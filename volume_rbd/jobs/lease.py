@@ -4,7 +4,8 @@
 It does not stop anybody's writes. So who takes a job over shuts out the
 clients of those who had it before, and who had it asks :meth:`Lease.check`
 before each step: with a lease that could not be prolonged in time nothing
-more is touched, also before anybody has taken the job.
+more is touched, also before anybody has taken the job. What was lost does not
+come back: a step may have been left out meanwhile.
 """
 
 from __future__ import annotations
@@ -47,17 +48,22 @@ class Lease:
     """The lease of one job, for this process.
 
     :param on_tick: called with each prolongation, from the lease's thread.
+    :param comes_back: it stops nobody from anything: prolonged too late it
+        is as good as before.
     """
 
     def __init__(self, records: Locks, job_id: str, duration_s: int,
-                 on_tick: Callable[[], None] = lambda: None) -> None:
+                 on_tick: Callable[[], None] = lambda: None, *,
+                 comes_back: bool = False) -> None:
         self._records = records
         self._job_id = job_id
         self._node = node.describe()
         self._duration_s = duration_s
         self._on_tick = on_tick
-        self._until = 0.0
-        self._is_taken_over = False
+        self._comes_back = comes_back
+        self._until: float | None = None
+        self._was_lost = False
+        self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -97,16 +103,30 @@ class Lease:
 
     def _prolong(self) -> bool:
         asked = time.monotonic()
+        if self._until is not None and self.is_lost and not self._comes_back:
+            return False
         if not self._records.lock(self._job_id, self._node, self._duration_s):
             return False
-        self._until = asked + self._duration_s - min(
+        until = asked + self._duration_s - min(
             _MARGIN_S, self._duration_s / 4)
-        return True
+        with self._lock:
+            if not self._was_lost or self._comes_back:
+                self._until = until
+                return True
+        # Somebody was told so while it was asked for.
+        self._records.unlock(self._job_id, self._node)
+        return False
 
     # -- having --------------------------------------------------------------
     @property
     def is_lost(self) -> bool:
-        return self._is_taken_over or time.monotonic() > self._until
+        with self._lock:
+            if self._until is None:
+                return True
+            if self._comes_back:
+                return self._was_lost or time.monotonic() > self._until
+            self._was_lost |= time.monotonic() > self._until
+            return self._was_lost
 
     def check(self) -> None:
         if self.is_lost:
@@ -120,18 +140,22 @@ class Lease:
             pause_s = self._duration_s / 3
             try:
                 if not self._prolong():
-                    LOG.error('Job %s was taken over by another process',
-                              self._job_id)
-                    self._is_taken_over = True
+                    LOG.error('The lease of job %s is lost', self._job_id)
+                    self._was_lost = True
                     return
                 self._on_tick()
             except exception.VolumeRBDError as error:
                 # Until its time is up it is ours all the same.
                 LOG.warning('The lease of job %s was not prolonged: %s',
                             self._job_id, error)
-                if self.is_lost:
-                    self._is_taken_over = True
+                if self.is_lost and not self._comes_back:
                     return
+
+    def give_up(self) -> None:
+        """It is lost: prolong it no more. A call that hangs is not waited
+        for."""
+        self._was_lost = True
+        self._is_over.set()
 
     def stop(self) -> None:
         """Prolong it no more."""
@@ -148,4 +172,4 @@ class Lease:
             except exception.VolumeRBDError as error:
                 LOG.warning('The lease of job %s ends by itself: %s',
                             self._job_id, error)
-        self._is_taken_over = True
+        self._was_lost = True

@@ -18,7 +18,7 @@ from taskflow import exceptions as taskflow_exceptions
 
 from volume_rbd import exception, opts, progress
 from volume_rbd.ceph.interface import Cluster
-from volume_rbd.flows.base import Result, Tools
+from volume_rbd.flows.base import Result, Tools, is_cancelled
 from volume_rbd.jobs.board import Board
 from volume_rbd.jobs.job import Job, Note, State
 from volume_rbd.jobs.lease import Lease
@@ -69,7 +69,8 @@ class Poster:
 
     @contextlib.contextmanager
     def _waiting(self, job_id: str) -> Iterator[Lease]:
-        wait = Lease(self._waits, job_id, self._config.job_lease_s)
+        wait = Lease(self._waits, job_id, self._config.job_lease_s,
+                     comes_back=True)
         self._records.announce(job_id)
         wait.take_first()
         try:
@@ -88,7 +89,7 @@ class Poster:
               posting: _Posting) -> Result:
         shown = _Shown(tools.report)
         had_at = time.monotonic()
-        is_cancelled = False
+        was_cancelled = False
         while True:
             try:
                 found = self._look(job_id, shown)
@@ -99,15 +100,15 @@ class Poster:
                 found = True
             if isinstance(found, Answer):
                 return found.get_result()
-            if not is_cancelled and _is_cancelled(tools.report):
-                is_cancelled = True
+            if not was_cancelled and is_cancelled(tools.report):
+                was_cancelled = True
                 self._cancel(job_id)
             now = time.monotonic()
             if found:
                 had_at = now
-            elif (is_cancelled or posting.has_failed
+            elif (was_cancelled or posting.has_failed
                   or now - had_at > self._config.jobboard_timeout_s):
-                outcome = self._do_here(job_id, tools, undo=is_cancelled)
+                outcome = self._do_here(job_id, tools, undo=was_cancelled)
                 if outcome is not None:
                     return outcome.get_result()
             time.sleep(_PAUSE_S)
@@ -138,14 +139,6 @@ class Poster:
             return self._settle(job_id, undo=undo, tools=tools)
         except exception.JobConflict:
             return None
-
-
-def _is_cancelled(report: progress.Progress) -> bool:
-    try:
-        report.check()
-    except exception.Cancelled:
-        return True
-    return False
 
 
 class _Posting:

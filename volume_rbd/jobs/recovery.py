@@ -28,8 +28,9 @@ Settled = concurrent.futures.Future[Outcome | None]
 
 _SETTLED_AT_ONCE = 4
 # A job that cannot be settled is tried again after so long, and twice as long
-# each time.
+# each time; not so where it waits for a service that is away.
 _TRIED_AGAIN_S = 5.0
+_MOST_AWAY_S = 60.0
 _TRIMMED_AGAIN_S = 3600.0
 
 
@@ -50,6 +51,7 @@ class Recovery:
         self._lock = threading.Lock()
         self._settling: set[str] = set()
         self._not_before: dict[str, float] = {}
+        self._tries: dict[str, int] = {}
         self._trimmed_at: float | None = None
         self._is_closing = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -77,8 +79,14 @@ class Recovery:
             return len(self._settling)
 
     def _take_up(self) -> Sequence[Settled]:
-        due = [entry.id for entry in self._records.entries()
-               if self._is_due(entry)]
+        entries = self._records.entries()
+        is_open = {entry.id for entry in entries}.__contains__
+        self._tries = {job_id: tries for job_id, tries in self._tries.items()
+                       if is_open(job_id)}
+        self._not_before = {
+            job_id: at for job_id, at in self._not_before.items()
+            if is_open(job_id)}
+        due = [entry.id for entry in entries if self._is_due(entry)]
         try:
             return [self._submit(job_id) for job_id in due]
         except RuntimeError:
@@ -117,7 +125,12 @@ class Recovery:
             self._not_before[entry.id] = (
                 now + 2 * self._config.jobboard_timeout_s)
             return False
-        self._not_before[entry.id] = now + _TRIED_AGAIN_S * 2 ** note.attempts
+        # What was tried while a service was away is no attempt of the note.
+        tries = self._tries.get(entry.id, 0)
+        self._tries[entry.id] = tries + 1
+        self._not_before[entry.id] = now + max(
+            _TRIED_AGAIN_S * 2 ** note.attempts,
+            min(_TRIED_AGAIN_S * 2 ** min(tries, 10), _MOST_AWAY_S))
         return True
 
     # -- sweeping up ---------------------------------------------------------

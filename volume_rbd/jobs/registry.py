@@ -52,6 +52,7 @@ class Operation:
     :param decide: which of :class:`Rule`, given the names of the tasks that
         are done; raises where Glance or the cluster cannot be asked now.
     :param settle: looks again at what Glance had not finished.
+    :param asks_glance: there is an image to it.
     """
 
     get_flow: Callable[[Tools, Arguments], taskflow_flow.Flow]
@@ -59,6 +60,7 @@ class Operation:
     get_claim: Callable[[Arguments], str]
     decide: Callable[[Tools, Job, Collection[str]], Rule]
     settle: Callable[[Tools, Arguments], str] = _nothing_to_wait_for
+    asks_glance: bool = False
 
 
 def get(name: str) -> Operation:
@@ -251,11 +253,11 @@ def _volume_claim(arguments: Arguments) -> str:
 _OPERATIONS: Mapping[str, Operation] = {
     create_from_image.NAME: Operation(
         create_from_image.get_flow, _CREATE_PROPERTIES, _volume_claim,
-        _decide_create),
+        _decide_create, asks_glance=True),
     REPLACE_CONTENT: Operation(
         lambda tools, arguments: create_from_image.get_flow(
             tools, arguments, replaces=True),
-        _CREATE_PROPERTIES, _volume_claim, _always_undo),
+        _CREATE_PROPERTIES, _volume_claim, _always_undo, asks_glance=True),
     create_volume.NAME: Operation(
         create_volume.get_flow, _VOLUME_PROPERTIES, _volume_claim,
         _decide_volume),
@@ -271,5 +273,5 @@ _OPERATIONS: Mapping[str, Operation] = {
     upload_to_image.NAME: Operation(
         upload_to_image.get_flow, _UPLOAD_PROPERTIES,
         lambda arguments: f'image/{arguments["image_id"]}', _decide_upload,
-        settling.settle),
+        settling.settle, asks_glance=True),
 }

@@ -27,10 +27,6 @@ from volume_rbd.jobs.waits import Answer, Waits
 
 LOG = logging.getLogger(__name__)
 
-#: A service that is away is no reason to give a job up.
-_NOT_ITS_FAULT = (exception.ClusterUnavailable, exception.GlanceUnavailable)
-
-
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """What came of a job that was looked at.
@@ -71,6 +67,9 @@ class Run:
         self.lease = Lease(self.records, job_id, config.job_lease_s,
                            self._on_tick)
         self._entry: Entry | None = None
+        #: An open record names this job's client: who takes the job up
+        #: shuts that out.
+        self.is_on_record = False
 
     @property
     def job(self) -> Job:
@@ -144,11 +143,13 @@ class Run:
         job = dataclasses.replace(entry.job, node=node.describe(),
                                   clients=(self._client.address,))
         self._entry = self.records.replace(entry, job)
+        self.is_on_record = True
         self.report.lease = self.lease
         return True
 
     def _found(self, job: Job) -> None:
         self._entry = Entry(job.id, job, job.dump(self._client.sign))
+        self.is_on_record = True
         self.report.lease = self.lease
 
     def _on_tick(self) -> None:
@@ -190,42 +191,54 @@ class Run:
             ended.has_begun = ended.is_posted = True
         return ended.outcome(self.job)
 
-    def settle(self, tools: Tools, *, undo: bool = False) -> Outcome:
+    def settle(self, make_tools: Callable[[Job], Tools], *,
+               undo: bool = False) -> Outcome:
         """Go on with a job that was taken over, or undo it."""
         with self._ending() as ended:
-            kept = books.find(self._backend, self._id)
-            if kept is None:
-                raise exception.Cancelled(
-                    f'Job {self._id} had not begun anything.')
+            if self.report.note.state in (State.UNDOING, State.WAITING):
+                ended.unsettled = State(self.report.note.state)
             ended.has_begun = True
-            self._settle(ended, self.tools(tools, is_resumed=True), kept,
-                         undo)
+            tools = self.tools(make_tools(self.job), is_resumed=True)
+            kept = books.find(self._backend, self._id)
+            self._settle(ended, tools, kept, undo)
         return ended.outcome(self.job)
 
-    def _settle(self, ended: _Ended, tools: Tools, kept: engine.Kept,
+    def _settle(self, ended: _Ended, tools: Tools, kept: engine.Kept | None,
                 undo: bool) -> None:
         operation = registry.get(self.job.operation)
-        state, note = kept.detail.state, self.report.note
+        note = self.report.note
+        # Without a book: killed before there was one, or it was lost.
+        state = kept.detail.state if kept else None
         must_undo = note.state == State.UNDOING or state == states.REVERTED
         is_over = state == states.SUCCESS
-        if must_undo or undo or (
-                not is_over and self._is_to_undo(operation, tools, kept)):
+        is_waiting = is_over and note.state == State.WAITING
+        if kept is None or must_undo or undo or (
+                not is_waiting if is_over
+                else self._is_to_undo(operation, tools, kept)):
+            # One that is cancelled needs no secret, nor one that is over.
             self.report.cancel()
-        # A cancelled one needs no secret.
         flow = operation.get_flow(tools, self.job.arguments)
-        if must_undo:
-            self._undo(ended, flow)
-        elif note.state == State.WAITING and is_over:
+        if kept is None or must_undo:
+            self._undo(ended, flow, kept)
+        elif is_waiting:
             result = self._run(ended, flow, kept)  # which is over
+            ended.flow = None
             try:
                 ended.result = self._settle_registration(
                     result, tools, operation)
             except (exception.GlanceImageNotUsable,
                     exception.RegistrationRefused) as error:
                 note.error = str(error)
-                self._undo(ended, flow)
+                self._undo(ended, flow, kept)
         else:
-            ended.result = self._run(ended, flow, kept)
+            had_failed = _has_reverted(kept)
+            try:
+                ended.result = self._run(ended, flow, kept)
+            except exception.VolumeRBDError:
+                if had_failed and not engine.what_stayed(flow):
+                    # What stayed then only that process knew.
+                    engine.undo(flow, self.job.arguments, kept.detail)
+                raise
 
     def _settle_registration(self, result: Result, tools: Tools,
                              operation: registry.Operation) -> Result:
@@ -260,10 +273,11 @@ class Run:
         finally:
             ended.flow = flow
 
-    def _undo(self, ended: _Ended, flow: taskflow_flow.Flow) -> None:
+    def _undo(self, ended: _Ended, flow: taskflow_flow.Flow,
+              kept: engine.Kept | None) -> None:
         """:raises Cancelled: it is undone."""
         ended.flow = flow
-        engine.undo(flow, self.job.arguments)
+        engine.undo(flow, self.job.arguments, kept.detail if kept else None)
         failed = self.report.note.error
         raise exception.Cancelled(
             'What was left of it was undone.'
@@ -287,6 +301,7 @@ class Run:
             self.lease.let_go()
             raise
         if self.lease.is_lost:
+            self.lease.give_up()
             ended.is_interrupted = True
             if not isinstance(ended.error, exception.JobLost):
                 ended.error = exception.JobLost(
@@ -302,8 +317,9 @@ class Run:
             error=str(ended.error) if ended.error else None)
         if ended.result is not None:
             note.bytes_moved = ended.result.bytes_moved
-        if isinstance(ended.error, _NOT_ITS_FAULT) and note.attempts:
-            # However long it lasts, the job goes on when it is over.
+        if ended.is_unavailable and note.attempts:
+            # A service that is away is no reason to give a job up: however
+            # long it lasts, the job goes on when it is over.
             note.attempts -= 1
         try:
             if self.job.is_posted:
@@ -332,6 +348,7 @@ class Run:
         self.lease.stop()
         self.records.remember(self.job, note)
         self.records.close(self._mine)
+        self.is_on_record = False
         # Whoever was killed while he began it left less than a book.
         books.remove(self._backend, self._id)
         self.records.remove(self._id)
@@ -345,6 +362,7 @@ class Run:
         self.records.write_note(self._id, note)
         self._entry = self.records.replace(
             self._mine, dataclasses.replace(self.job, clients=()))
+        self.is_on_record = False
         self.lease.let_go()
 
 
@@ -354,15 +372,21 @@ def _done(kept: engine.Kept) -> set[str]:
             if atom.state == states.SUCCESS}
 
 
+def _has_reverted(kept: engine.Kept) -> bool:
+    return any(atom.state == states.REVERTED for atom in kept.detail)
+
+
 @dataclasses.dataclass
 class _Ended:
     """How a run has ended, as far as that is known.
 
+    :param unsettled: what the job is where nothing came of the run.
     :param flow: that was run, or undone.
     :param has_begun: there is a logbook: something may have been made.
     :param is_posted: it was only begun, for others.
     """
 
+    unsettled: State = State.ABANDONED
     flow: taskflow_flow.Flow | None = None
     result: Result | None = None
     error: exception.VolumeRBDError | None = None
@@ -389,7 +413,14 @@ class _Ended:
             return (State.UNDOING if engine.what_stayed(self.flow)
                     else State.UNDONE)
         # Before anything was run: what there is, is as it was.
-        return State.ABANDONED if self.has_begun else State.UNDONE
+        return self.unsettled if self.has_begun else State.UNDONE
+
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether who is needed for it was away."""
+        if self.flow is not None and engine.what_stayed(self.flow):
+            return engine.is_unavailable(self.flow)
+        return isinstance(self.error, exception.Unavailable)
 
     def outcome(self, job: Job) -> Outcome:
         return Outcome(job, self.state, self.result, self.error)

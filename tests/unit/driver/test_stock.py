@@ -198,19 +198,27 @@ def test_so_it_is_when_its_last_clone_is_deleted(world: World, stock: Stock
     assert world.disks('volumes') == [VOLUME, CLONE, 'web.deleted']
 
 
-@pytest.mark.parametrize('state', [lineage.COMPLETE, lineage.PENDING])
-def test_a_volume_of_ours_is_not_what_stock_has_deleted(
+def test_what_is_being_made_is_not_what_stock_has_deleted(
+        world: World, stock: Stock) -> None:
+    name = f'{OTHER}.deleted'
+    stock.create(name)
+    with world.volumes.open(name) as image:
+        lineage.adopt(image, kind=lineage.VOLUME, origin='blank', job='j',
+                      state=lineage.PENDING)
+    _nothing_goes(world)
+
+
+@pytest.mark.parametrize('state', [lineage.COMPLETE, lineage.TRASHED])
+def test_one_that_this_driver_had_made_goes_too(
         world: World, stock: Stock, state: str) -> None:
     name = f'{OTHER}.deleted'
     stock.create(name)
     with world.volumes.open(name) as image:
         lineage.adopt(image, kind=lineage.VOLUME, origin='blank', job='j',
                       state=state)
-    _nothing_goes(world)
-    stock.clone(name, LEAF)
     with world.driver() as driver:
-        driver.volumes.delete(LEAF)
-    assert world.volumes.has_image(name)
+        driver.reclaimer.purge()
+    assert world.disks('volumes') == [VOLUME, CLONE]
 
 
 def test_one_that_was_on_its_way_to_the_trash_goes_with_the_next_purge(

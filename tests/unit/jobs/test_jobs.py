@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import Any
 
@@ -19,12 +20,14 @@ from tests.unit.jobs.conftest import (
 from tests.unit.world import SOURCE, VOLUME
 from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
+from volume_rbd.driver import RBDDriver
 from volume_rbd.driver.images import ImageRequest
-from volume_rbd.flows import registration
+from volume_rbd.flows import create_volume, registration
 from volume_rbd.flows.base import Result
+from volume_rbd.glance.interface import Glance
 from volume_rbd.jobs.info import MOST_ATTEMPTS
 from volume_rbd.jobs.job import Job, Note, State
-from volume_rbd.jobs.records import NAMESPACE
+from volume_rbd.jobs.records import NAMESPACE, JobRecords
 
 _UPLOAD_STEPS = [
     'creating the image record', 'taking a snapshot of the volume',
@@ -353,6 +356,168 @@ def test_a_glance_that_is_away_for_long_is_no_reason_to_give_up(
     estate.check_no_job()
 
 
+def test_so_it_is_where_it_is_only_looked_at_or_undone(estate: Estate
+                                                       ) -> None:
+    """Who is to ask Glance is made before anything is done."""
+    estate.make_volume()
+    estate.world.glance.fail_next('register_location',
+                                  exception.QuotaExceeded('413'))
+    estate.world.ceph.fail_next('remove', exception.NoSpace('Full.'))
+    driver = estate.driver()
+    with pytest.raises(exception.QuotaExceeded):
+        upload(driver)
+    [info] = driver.jobs.list()
+
+    def open_glance() -> Glance:
+        raise exception.GlanceUnavailable('Away.')
+
+    driver.images._open_glance = open_glance
+    for _ in range(MOST_ATTEMPTS + 1):
+        outcome = driver.jobs.settle(info.id)
+        assert outcome is not None
+        assert outcome.state is State.UNDOING
+    for _ in range(MOST_ATTEMPTS + 1):
+        estate.world.glance.fail_next(
+            'get_image', exception.GlanceUnavailable('Away.'))
+        estate.driver().jobs.settle(info.id)
+    [info] = driver.jobs.list()
+    assert (info.state, info.note.attempts) == (State.UNDOING, 0)
+    [outcome] = estate.driver().jobs.recover_until_idle(10)
+    assert outcome.state is State.UNDONE
+    estate.check_no_job()
+
+
+def test_who_takes_up_a_deletion_needs_no_glance(
+        estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    estate.make_volume()
+    driver = estate.driver()
+    with monkeypatch.context() as patched:
+        patched.setattr(JobRecords, 'remember', _no_answer)
+        driver.volumes.delete(VOLUME)
+    other = estate.driver()
+
+    def open_glance() -> Glance:
+        raise exception.ConfigurationError('No credentials.')
+
+    other.images._open_glance = open_glance
+    outcomes = other.jobs.recover_until_idle(10)
+    assert [outcome.state for outcome in outcomes] == [State.DONE]
+
+
+def _no_answer(*_: object) -> None:
+    raise exception.OperationTimeout('no answer')
+
+
+@pytest.mark.parametrize('step', ['cloning the volume',
+                                  'registering the image'])
+def test_without_its_book_what_bears_its_mark_is_undone(
+        estate: Estate, step: str) -> None:
+    estate.make_volume()
+    before = estate.world.state()
+    stopped = estate.stop_at(step, upload)
+    books = estate.world.cluster.records('volumes', NAMESPACE)
+    books.remove(f'book.{stopped.job}')
+    time.sleep(1.1)
+
+    [outcome] = estate.driver().jobs.recover_until_idle(10)
+
+    assert outcome.state is State.UNDONE
+    assert isinstance(stopped.wake(), exception.VolumeRBDError)
+    assert estate.world.state() == before
+    estate.check_no_job()
+
+
+def test_without_its_book_what_has_the_name_may_be_anybodys(estate: Estate
+                                                             ) -> None:
+    """It was killed before it had looked whether the name is free."""
+    estate.make_volume()
+    job = '11111111-1111-4111-8111-111111111111'
+    arguments = create_volume.get_arguments(
+        create_volume.Way.BLANK, model.VolumeSpec(VOLUME, len(DATA)),
+        len(DATA), job=job)
+    with estate.world.cluster.pool('volumes').open(VOLUME) as volume:
+        before = volume.read(0, len(DATA))
+    records = estate.records()
+    records.announce(job)
+    records.open(_job(operation='create_volume', arguments=arguments,
+                      claims=(f'volume/{VOLUME}',)))
+
+    [outcome] = estate.driver().jobs.recover_until_idle(10)
+
+    assert outcome.state is State.UNDONE
+    assert estate.world.read('volumes', VOLUME) == before
+
+
+def test_what_stayed_when_it_was_killed_once_more_is_undone(estate: Estate
+                                                            ) -> None:
+    """Which of the reverts had failed, only the process knew."""
+    estate.make_volume()
+    before = estate.world.state()
+    estate.world.glance.fail_next('register_location',
+                                  exception.QuotaExceeded('413'))
+    estate.world.ceph.fail_next('remove', exception.NoSpace('Full.'))
+    there, woken = threading.Event(), threading.Event()
+    delete_image = estate.world.glance.delete_image
+
+    def hang(image_id: str) -> None:
+        there.set()
+        woken.wait(60)
+
+    estate.world.glance.delete_image = hang  # type: ignore[method-assign]
+    driver = estate.driver()
+    thread = threading.Thread(target=_fail, args=(driver,))
+    thread.start()
+    assert there.wait(10)
+    [run] = driver.jobs._running.values()
+    run.lease.stop()  # type: ignore[attr-defined]
+    estate.world.glance.delete_image = (  # type: ignore[method-assign]
+        delete_image)
+    time.sleep(1.1)
+
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
+
+    assert outcome.state is State.UNDONE
+    woken.set()
+    thread.join(30)
+    assert estate.world.state() == before
+    estate.check_no_job()
+
+
+def _fail(driver: RBDDriver) -> None:
+    with pytest.raises(exception.VolumeRBDError):
+        upload(driver)
+
+
+def test_what_was_over_with_a_passphrase_ends_without_it(
+        estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between its last step and the end of its record."""
+    driver = estate.driver()
+    with monkeypatch.context() as patched:
+        patched.setattr(JobRecords, 'remember', _no_answer)
+        driver.encryption.create_blank(NEW_SPEC, passphrase='00' * 16)
+
+    [outcome] = estate.driver().jobs.recover_until_idle(10)
+
+    assert outcome.state is State.DONE
+    assert estate.world.volumes.has_image(NEW)
+    estate.check_no_job()
+
+
+def test_the_client_of_a_job_that_stays_open_is_no_other_jobs(
+        estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes the one up shuts it out."""
+    driver = estate.driver()
+    with monkeypatch.context() as patched:
+        patched.setattr(JobRecords, 'remember', _no_answer)
+        driver.volumes.create(NEW_SPEC)
+    [entry] = estate.records().entries()
+    assert entry.job is not None
+    assert entry.job.clients
+    assert driver.jobs._clients._idle == []
+    driver.volumes.create(model.VolumeSpec('other', model.GIB))
+    assert len(driver.jobs._clients._idle) == 1
+
+
 def test_a_registration_that_takes_long_is_settled_when_it_is_over(
         estate: Estate) -> None:
     estate.make_volume()
@@ -412,11 +577,42 @@ def test_who_cancels_has_nothing_registered_again(estate: Estate) -> None:
         upload(driver)
     [image_id] = estate.world.disks('images')
     server.records[image_id].pending_url = None
+    server.records[image_id].tasks[-1]['status'] = 'failure'
     [info] = driver.jobs.list()
 
-    driver.jobs.cancel(info.id)
+    outcome = driver.jobs.cancel(info.id)
 
-    assert len(server.records[image_id].tasks) == 1
+    assert outcome is not None
+    assert outcome.state is State.UNDONE
+    assert estate.world.disks('images') == []
+    estate.check_no_job()
+
+
+def test_who_cancels_what_glance_is_at_work_with_is_told_what_to_do(
+        estate: Estate) -> None:
+    """And whoever looks at it later knows that it was cancelled."""
+    estate.make_volume()
+    estate.world.configure(registration_timeout_s=0.05)
+    server = estate.world.server
+    server.activation_polls = None
+    driver = estate.driver()
+    with pytest.raises(exception.RegistrationPending):
+        upload(driver)
+    [image_id] = estate.world.disks('images')
+    [info] = driver.jobs.list()
+
+    outcome = driver.jobs.cancel(info.id)
+
+    assert outcome is not None
+    assert outcome.state is State.WAITING
+    assert outcome.error is not None
+    assert 'Delete the image' in outcome.error.remedy
+    server.records[image_id].pending_url = None  # Glance gave it up
+    server.records[image_id].tasks[-1]['status'] = 'failure'
+    [*_, last] = estate.driver().jobs.recover_until_idle(10)
+    assert last.state is State.UNDONE
+    assert estate.world.disks('images') == []
+    estate.check_no_job()
 
 
 # -- records that are not ours ------------------------------------------------
