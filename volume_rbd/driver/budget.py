@@ -201,8 +201,12 @@ class Budget:
         with self._changed:
             if self._schedule.is_wanted(ticket):
                 return True
-            return not ticket.is_exempt and not self._hurrying and (
-                not self._is_open() or now - begun_at > _SLICE_S)
+            if self._hurrying:
+                return False
+            # The hours hold also for what began although the cluster is in a
+            # bad way.
+            return not self._is_open() or (
+                not ticket.is_exempt and now - begun_at > _SLICE_S)
 
     # -- bandwidth -----------------------------------------------------------
     @property

@@ -20,7 +20,7 @@ class Ticket:
     """Asks for one turn.
 
     :ivar is_exempt: begun although the cluster is in a bad way, to be done
-        in one go.
+        in one go while it is the time of day for it.
     """
 
     def __init__(self, kind: str, *, is_waited_for: bool = False) -> None:

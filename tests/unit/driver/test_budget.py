@@ -250,6 +250,30 @@ def test_the_end_of_the_hours_stops_what_runs() -> None:
     assert reached == [0, 1, 2, 3]
 
 
+def test_the_end_of_the_hours_stops_what_was_overdue_too() -> None:
+    """Begun although the cluster was in a bad way, and not yet done."""
+    heart, clock = Pulse(), Clock()
+    hours = {'open': True}
+    heart.trouble = BAD
+    spent = Budget(heart, operations=1, most={}, clock=clock,
+                   is_open=lambda: hours['open'])
+    assert spent.is_held_back(PURGE)
+    clock.now += OVERDUE_S
+    spent.leave_rest()
+    reached = []
+
+    def work(on_progress: budget.OnProgress) -> None:
+        for step in range(10):
+            reached.append(step)
+            hours['open'] = step < 3
+            clock.now += 60
+            on_progress(step + 1, 10)
+
+    with pytest.raises(exception.Cancelled, match='time of day'):
+        spent.run(PURGE, work, check=_never_over)
+    assert reached == [0, 1, 2, 3]
+
+
 def test_a_waiting_user_s_flatten_gets_the_slot_of_a_running_one() -> None:
     spent = _budget(flattens=1)
     is_running, order = threading.Event(), []
