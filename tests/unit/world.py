@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
@@ -242,6 +243,13 @@ def content(size_bytes: int = SIZE) -> bytes:
     data[size_bytes // 2:size_bytes // 2 + 6] = b'middle'
     data[-3:] = b'end'
     return bytes(data)
+
+
+def closed_now() -> tuple[int, int]:
+    """Hours that are not now."""
+    now = time.localtime()
+    minute = (now.tm_hour * 60 + now.tm_min + 60) % 1440
+    return minute, (minute + 60) % 1440
 
 
 class World:

@@ -86,11 +86,15 @@ class Worker:
             concurrent.futures.wait(running)
 
     def close(self, *, wait: bool) -> None:
-        """:param wait: for what was submitted; else what runs is stopped,
-            and what has not begun never does."""
-        if not wait:
+        """:param wait: for what was submitted, also by what runs; else what
+            runs is stopped, and what has not begun never does."""
+        if wait:
+            self.wait()
+        else:
             self._is_stopping.set()
         self._executor.shutdown(wait=True, cancel_futures=not wait)
+        with self._lock:
+            self._running.clear()  # what was cancelled is still there
 
 
 class Flattener:

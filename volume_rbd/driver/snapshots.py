@@ -128,7 +128,8 @@ class Snapshots:
         return found
 
     def _flatten(self, child: ChildInfo, report: progress.Progress) -> None:
-        if child.in_trash and self._reclaimer.purge_now(child.image_id):
+        if child.in_trash and self._reclaimer.purge_now(
+                child.image_id, report.check):
             return
         report.step(f'flattening {child.image}, a clone of the snapshot')
         LOG.info('Flattening %s/%s: it is a clone of format 1 of a snapshot '

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
-from tests.unit.world import MIB, VOLUME, World
+from tests.unit.world import MIB, VOLUME, World, closed_now
 from volume_rbd import exception, model
 from volume_rbd.ceph.interface import Health
 from volume_rbd.driver import budget, pulse
 from volume_rbd.driver.budget import FLATTEN, PURGE, Budget
 from volume_rbd.driver.pulse import ClusterPulse
+from volume_rbd.driver.reclaim import items
 from volume_rbd.driver.schedule import Schedule, Ticket
 
 BAD = 'the cluster is slow'
@@ -404,16 +406,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
-def _closed_now() -> tuple[int, int]:
-    """Hours that are not now."""
-    now = time.localtime()
-    minute = (now.tm_hour * 60 + now.tm_min + 60) % 1440
-    return minute, (minute + 60) % 1440
-
-
 def test_outside_of_its_hours_the_driver_deletes_at_once_and_purges_later(
         world: World) -> None:
-    world.configure(background_hours=_closed_now())
+    world.configure(background_hours=closed_now())
     with world.driver() as driver:
         driver.volumes.delete(VOLUME)
         assert driver.reclaimer.purge_due() == []
@@ -424,8 +419,125 @@ def test_outside_of_its_hours_the_driver_deletes_at_once_and_purges_later(
     assert world.ceph.disks == {}
 
 
+def _ancestry(world: World) -> None:
+    """A volume in the trash, and its clone."""
+    with world.driver() as driver:
+        driver.volumes.create_from_volume(model.VolumeSpec('child'), VOLUME)
+        driver.volumes.delete(VOLUME)
+
+
+def test_the_end_of_the_hours_stops_what_a_removal_sets_free(world: World
+                                                             ) -> None:
+    world.configure(flatten_volume_from_snapshot=False)
+    _ancestry(world)
+    with world.driver() as driver:
+        world.ceph.hooks[world.cluster.address] = lambda method: (
+            setattr(driver.budget, '_is_open', lambda: False)
+            if method == 'trash_remove' else None)
+        driver.volumes.delete('child')
+    assert world.disks('volumes') == [f'[{VOLUME}]']
+    with world.driver() as driver:
+        driver.reclaimer.purge_due()
+    assert world.ceph.disks == {}
+
+
+def test_an_image_that_is_set_free_waits_for_the_hours_and_is_not_forgotten(
+        world: World) -> None:
+    """No look through the volumes' trash would find it."""
+    world.configure(flatten_volume_from_snapshot=False)
+    image_id = world.make_image()
+    with world.driver() as driver:
+        driver.images.create(model.VolumeSpec('child', model.GIB), image_id)
+        world.glance.delete_image(image_id)
+        with world.volumes.open('child') as child:
+            parent = child.parent
+            child.flatten()
+        assert world.disks('images') == [f'[{image_id}]']
+        driver.budget._is_open = lambda: False
+        driver.reclaimer.release(parent)
+    assert world.disks('images') == [f'[{image_id}]']
+    with world.driver() as driver:
+        driver.reclaimer.purge_due()
+    assert world.disks('images') == []
+    assert world.volumes.metadata() == {}
+
+
+def test_an_image_that_is_needed_again_is_forgotten(world: World) -> None:
+    image_id = world.make_image()
+    [disk] = [disk for disk in world.ceph.disks.values()
+              if disk.pool == 'images']
+    world.volumes.set_metadata(f'volume_rbd.purging.{disk.id}', 'images')
+    with world.driver() as driver:
+        driver.reclaimer.purge_due()
+    assert world.disks('images') == [image_id]
+    assert world.volumes.metadata() == {}
+
+
+def test_what_a_killed_operation_left_waits_for_the_hours(
+        world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(items, 'APART_S', 0.0)
+    world.volumes.create('volume_rbd.migrate-x', 1024 * model.GIB)
+    world.configure(background_hours=closed_now())
+    with world.driver() as driver:
+        driver.reclaimer.purge_due()
+    assert world.disks('volumes') == ['[volume_rbd.migrate-x]', VOLUME]
+    world.configure(background_hours=None)
+    with world.driver() as driver:
+        driver.reclaimer.purge_due()
+    assert world.disks('volumes') == [VOLUME]
+
+
+def test_who_waits_for_one_removal_lets_no_other_go(world: World) -> None:
+    world.configure(background_hours=closed_now())
+    others = [f'v{number}' for number in range(4)]
+    for name in [*others, 'mine']:
+        world.make_volume(name)
+    with world.driver() as driver:
+        image_id = driver.volumes.show('mine').image_id
+        for name in [*others, 'mine']:
+            driver.volumes.delete(name)
+        assert driver.reclaimer.purge_now(image_id)
+        time.sleep(0.1)
+        assert world.disks('volumes') == [
+            *(f'[{name}]' for name in others), VOLUME]
+        assert driver.reclaimer.purge_now(image_id), 'it is gone already'
+
+
+def test_a_removal_that_is_under_way_is_waited_for(world: World) -> None:
+    is_begun, may_end = threading.Event(), threading.Event()
+    with world.driver() as driver:
+        image_id = driver.volumes.show(VOLUME).image_id
+        remove_data = driver.reclaimer._remover._remove_data
+
+        def slowly(*arguments: Any) -> None:
+            is_begun.set()
+            assert may_end.wait(5)
+            remove_data(*arguments)
+
+        driver.reclaimer._remover._remove_data = slowly
+        driver.volumes.delete(VOLUME)
+        assert is_begun.wait(5)
+        threading.Timer(0.1, may_end.set).start()
+        assert driver.reclaimer.purge_now(image_id)
+    assert world.ceph.disks == {}
+
+
+def test_who_waits_for_a_removal_can_be_cancelled(world: World) -> None:
+    def cancel() -> None:
+        raise exception.Cancelled('no')
+
+    world.configure(background_hours=closed_now())
+    with world.driver() as driver:
+        image_id = driver.volumes.show(VOLUME).image_id
+        driver.volumes.delete(VOLUME)
+        with pytest.raises(exception.Cancelled):
+            driver.reclaimer.purge_now(image_id, cancel)
+    assert world.disks('volumes') == [f'[{VOLUME}]']
+    assert world.volumes.metadata() == {}
+
+
 def test_reclaim_by_command_minds_no_hours(world: World) -> None:
-    world.configure(background_hours=_closed_now())
+    world.configure(background_hours=closed_now())
     with world.driver() as driver:
         driver.volumes.delete(VOLUME)
         driver.reclaimer.purge()

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 
 import pytest
 
-from tests.unit.world import MIB, VOLUME, World
+from tests.unit.world import MIB, VOLUME, World, closed_now
 from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
+from volume_rbd.ceph.interface import Pool
 from volume_rbd.driver import RBDDriver
 from volume_rbd.driver.reclaim import reclaimer
 
@@ -115,6 +117,54 @@ def test_a_removal_without_a_header_is_finished(world: World) -> None:
     assert world.volumes.metadata() == {}
 
 
+def _begun(world: World, image_id: str, pool: str = 'volumes') -> str:
+    """:returns: the key of a removal that was killed at the very end."""
+    key = f'volume_rbd.purging.{image_id}'
+    world.volumes.set_metadata(key, pool)
+    return key
+
+
+@pytest.mark.parametrize('error', [exception.CephPermissionDenied,
+                                   exception.OperationTimeout])
+def test_a_removal_that_cannot_be_finished_keeps_no_other_from_it(
+        world: World, error: type[exception.VolumeRBDError]) -> None:
+    key = _begun(world, 'x', 'images')
+    _killed_before_the_purge(world)
+    world.ceph.fail_next('open', error('no'))
+    with world.driver() as driver:
+        assert [item.name for item in driver.reclaimer.purge_due()] == [
+            VOLUME]
+        assert world.volumes.metadata() == {key: 'images'}
+        driver.reclaimer.purge_due()
+    assert world.volumes.metadata() == {}
+
+
+def test_what_was_in_a_pool_that_is_gone_is_forgotten(world: World) -> None:
+    _begun(world, 'x', 'no-pool')
+    _killed_before_the_purge(world)
+    with world.driver() as driver:
+        assert len(driver.reclaimer.purge_due()) == 1
+    assert world.volumes.metadata() == {}
+
+
+def test_a_removal_without_a_header_that_fails_is_found_again(world: World
+                                                              ) -> None:
+    _killed_before_the_purge(world)
+    [disk] = world.ceph.disks.values()
+    key = _begun(world, disk.id)
+    disk.trash, kept = None, disk.trash  # nothing that lists it is left
+    world.ceph.fail_next('open', exception.ImageNotFound('no header'), 2)
+    world.ceph.fail_next('trash_remove', exception.OperationTimeout('no'))
+    with world.driver() as driver:
+        driver.reclaimer.purge_due()
+        assert world.volumes.metadata() == {key: 'volumes'}
+        disk.trash = kept
+        world.ceph.fail_next('open', exception.ImageNotFound('no header'))
+        driver.reclaimer.purge_due()
+    assert world.ceph.disks == {}
+    assert world.volumes.metadata() == {}
+
+
 def test_other_peoples_entries_are_never_purged(world: World) -> None:
     world.volumes.trash_move(VOLUME)
     world.make_volume(CHILD)
@@ -195,6 +245,71 @@ def test_after_closing_a_deletion_is_left_to_the_next_process(world: World
     driver.close(wait=False)
     assert not driver.volumes.delete(VOLUME).is_trashed
     assert world.disks('volumes') == [f'[{VOLUME}]']
+
+
+def test_closing_without_waiting_does_not_wait_for_ancestors(world: World
+                                                             ) -> None:
+    driver = RBDDriver(world.config, world.cluster, lambda: world.glance)
+    driver.volumes.create_from_volume(model.VolumeSpec(CHILD), VOLUME)
+    driver.volumes.delete(VOLUME)
+    driver.reclaimer.wait()
+
+    def stop(method: str) -> None:
+        if method == 'trash_remove':
+            driver.reclaimer._worker._is_stopping.set()
+
+    world.ceph.hooks[world.cluster.address] = stop
+    with world.volumes.open(CHILD) as child:
+        parent = child.parent
+        child.flatten()
+    driver.reclaimer.release(parent)
+    driver.close(wait=False)
+    assert world.disks('volumes') == [f'[{VOLUME}]', CHILD]
+
+
+def test_what_is_set_free_while_it_is_looked_at_goes_too(world: World
+                                                         ) -> None:
+    """Who looks still sees its last clone."""
+    with world.driver() as driver:
+        driver.volumes.create_from_volume(model.VolumeSpec(CHILD), VOLUME)
+        with world.volumes.open(CHILD) as child:
+            parent = child.parent
+        leave = driver.reclaimer._remover._leave
+
+        def leave_late(pool: Pool, image_id: str) -> bool:
+            is_gone = leave(pool, image_id)
+            with world.ceph.cluster('admin').pool('volumes').open(
+                    CHILD) as child:
+                child.flatten()
+            driver.reclaimer.release(parent)
+            return is_gone
+
+        driver.reclaimer._remover._leave = leave_late
+        driver.volumes.delete(VOLUME)
+    assert world.disks('volumes') == [CHILD]
+
+
+def test_closing_with_waiting_waits_for_all_ancestors(world: World) -> None:
+    world.configure(max_clone_depth=20)
+    names = [VOLUME, 'a', 'b', 'c']
+    with world.driver() as driver:
+        for parent, child in itertools.pairwise(names):
+            driver.volumes.create_from_volume(model.VolumeSpec(child), parent)
+        for name in names:
+            driver.volumes.delete(name)
+    assert world.ceph.disks == {}
+    assert world.volumes.metadata() == {}
+
+
+def test_after_closing_there_is_nothing_to_wait_for(world: World) -> None:
+    world.configure(background_hours=closed_now())
+    driver = RBDDriver(world.config, world.cluster, lambda: world.glance)
+    for number in range(4):
+        world.make_volume(f'v{number}')
+        driver.volumes.delete(f'v{number}')
+    driver.close(wait=False)
+    driver.reclaimer.wait()
+    driver.close()
 
 
 def test_a_move_to_the_trash_that_fails_leaves_the_volume_as_it_was(

@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.world import MIB, VOLUME, World
+from volume_rbd import model
 from volume_rbd.ceph import lineage
 from volume_rbd.driver.reclaim import items
-from volume_rbd.driver.reclaim.proofs import Proofs
 from volume_rbd.driver.reclaim.temporary import Temporary
 
 STAGE = 'volume_rbd.stage-volume-2'
@@ -25,8 +25,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def _sweeper(world: World) -> Temporary:
-    return Temporary(world.volumes, Proofs(world.config,
-                                           lambda: world.glance))
+    with world.driver() as driver:
+        return driver.reclaimer.finder.temporary
 
 
 def _names(sweeper: Temporary) -> list[str]:
@@ -47,6 +47,20 @@ def test_what_nobody_has_open_goes(world: World, name: str) -> None:
     assert _names(_sweeper(world)) == [name]
     assert not world.volumes.has_image(name)
     assert world.volumes.has_image(VOLUME)
+
+
+def test_its_data_goes_as_that_of_a_volume_does(world: World) -> None:
+    _leave(world, STAGE)
+    with world.driver() as driver:
+        assert [item.name for item in driver.reclaimer.purge_due()] == [STAGE]
+    assert world.disks('volumes') == [VOLUME]
+
+
+def test_what_has_a_clone_stays(world: World) -> None:
+    _leave(world, STAGE)
+    world.volumes.clone(model.SnapSpec('volumes', STAGE, 'one'), 'clone')
+    assert _sweeper(world).sweep() == []
+    assert world.volumes.has_image(STAGE)
 
 
 def test_not_at_the_first_look(world: World, monkeypatch: pytest.MonkeyPatch

@@ -22,8 +22,6 @@ from volume_rbd import exception, model, plan
 from volume_rbd.ceph import base, lineage
 from volume_rbd.driver import RBDDriver, bases
 from volume_rbd.driver.reclaim import items
-from volume_rbd.driver.reclaim.proofs import Proofs
-from volume_rbd.driver.reclaim.temporary import Temporary
 from volume_rbd.flows.base import Result
 from volume_rbd.signatures import Policy
 
@@ -398,10 +396,9 @@ def test_what_a_killed_one_left_is_done_anew(world: World) -> None:
 def test_what_a_killed_one_left_is_swept(world: World) -> None:
     image_id = image_of(world)
     _leave_half_done(world, image_id)
-    sweeper = Temporary(world.volumes, Proofs(
-        world.config, lambda: world.glance))
-    sweeper.sweep()
-    sweeper.sweep()
+    with world.driver() as driver:
+        for _ in range(2):
+            driver.reclaimer.purge_due()
     assert world.disks('volumes') == []
 
 
@@ -412,11 +409,10 @@ def test_what_somebody_makes_and_what_is_done_is_not_swept(world: World
     other = image_of(world)
     _leave_half_done(world, other)
     before = world.disks('volumes')
-    sweeper = Temporary(world.volumes, Proofs(
-        world.config, lambda: world.glance))
-    with world.volumes.open(base.making_name(other)):
+    with world.driver() as driver, \
+            world.volumes.open(base.making_name(other)):
         for _ in range(3):
-            assert sweeper.sweep() == []
+            assert driver.reclaimer.purge_due() == []
     assert world.disks('volumes') == before
 
 

@@ -34,7 +34,7 @@ class Finder:
         own = cluster.pool(config.pool)
         self.trash = Trash(cluster, config.pool, proofs, remover)
         self.bases = UnusedBases(own, proofs, remover)
-        self.temporary = Temporary(own, proofs)
+        self.temporary = Temporary(own, proofs, remover)
         self.sources: list[Source] = [
             self.trash,
             Images(cluster, proofs, remover),

@@ -76,7 +76,7 @@ class Reclaimer:
         self._pool = cluster.pool(config.pool)
         proofs = Proofs(config, open_glance, is_job_open, is_claimed)
         self._remover = Remover(cluster, self._pool, proofs,
-                                performer.remove_trashed)
+                                performer.remove_trashed, self._submit_free)
         self.finder = Finder(config, cluster, open_glance, proofs,
                              self._remover)
         self._flattener = flattener
@@ -109,21 +109,38 @@ class Reclaimer:
             return Deletion(name, True, 'clones still share its data')
         return Deletion(name, False)
 
-    def _submit(self, pool: Pool, image_id: str
+    def _submit(self, pool: Pool, image_id: str, key: str = ''
                 ) -> concurrent.futures.Future[object]:
         return self._worker.submit(
-            image_id, lambda progress: self._try_to_purge(
+            key or image_id, lambda progress: self._try_to_purge(
                 pool, image_id, progress))
 
-    def purge_now(self, image_id: str) -> bool:
-        """Remove a volume in the trash and wait for it.
+    def _submit_free(self, pool: Pool, image_id: str) -> None:
+        """What is under way with it may still have seen its last clone."""
+        is_running = self._worker.is_running(image_id)
+        self._submit(pool, image_id, f'{image_id} again' if is_running else '')
 
+    def purge_now(self, image_id: str,
+                  check: Callable[[], object] = lambda: None) -> bool:
+        """Remove one volume in the trash, for somebody who waits for it:
+        whatever the hour, and before what else is to go.
+
+        :param check: may raise, to wait no longer.
         :returns: whether it is gone; False where it may not go yet.
         """
-        with self._budget.hurry():
-            future = self._submit(self._pool, image_id)
-            concurrent.futures.wait([future])
-        return not future.cancelled() and bool(future.result())
+        def on_progress(done: int, total: int) -> None:
+            check()
+
+        try:
+            with self._budget.slot(budget.PURGE, check):
+                return self._remover.purge(self._pool, image_id, on_progress)
+        except exception.ImageNotFound:
+            return True
+        except exception.Cancelled:
+            raise
+        except exception.VolumeRBDError as error:
+            self._tell_it_stays(self._pool, image_id, error)
+            return False
 
     def _try_to_purge(self, pool: Pool, image_id: str, progress: OnProgress
                       ) -> bool:
@@ -137,12 +154,17 @@ class Reclaimer:
             LOG.info('The removal of %s goes on after the next start',
                      image_id)
         except exception.VolumeRBDError as error:
-            LOG.warning('%s stays in the trash of pool %s for now: %s',
-                        image_id, pool.name, error)
+            self._tell_it_stays(pool, image_id, error)
         return False
 
+    def _tell_it_stays(self, pool: Pool, image_id: str,
+                       error: exception.VolumeRBDError) -> None:
+        LOG.warning('%s stays in the trash of pool %s for now: %s', image_id,
+                    pool.name, error)
+
     def release(self, parent: ParentInfo | None) -> None:
-        """A child of *parent* is gone: remove what that has set free."""
+        """A child of *parent* is gone: what that has set free goes in the
+        background."""
         self._remover.release(parent)
 
     # -- bases ---------------------------------------------------------------
@@ -196,9 +218,9 @@ class Reclaimer:
 
         :returns: what went.
         """
-        self.wait()
         gone: list[Reclaimable] = []
         while True:
+            self.wait()
             found = list(self.find())
             step = [item for item in _in_due_time(found)
                     if self.reclaim(item)]
@@ -215,17 +237,23 @@ class Reclaimer:
         of entries, and half a minute: what takes longer goes on in the
         background.
 
-        :returns: what went.
+        :returns: what went, or is out of sight now.
         """
         self._flattener.resume_due()
         self._remover.finish_interrupted(self._worker.is_running)
-        gone = [*self.finder.temporary.sweep(), *self._purge_bases()]
+        gone = [*self._sweep(), *self._purge_bases()]
         due = list(self._find_due())
         futures = [self._submit(self._pool, item.image_id) for item in due]
         concurrent.futures.wait(futures, timeout=_PURGED_WITHIN_S)
         return gone + [
             item for item, future in zip(due, futures, strict=True)
             if future.done() and not future.cancelled() and future.result()]
+
+    def _sweep(self) -> list[Reclaimable]:
+        gone = self.finder.temporary.sweep()
+        for item in gone:
+            self._submit(self._pool, item.image_id)
+        return gone
 
     def _find_due(self) -> Iterator[Reclaimable]:
         entries = self._pool.trash()

@@ -28,6 +28,7 @@ from volume_rbd.driver import debris
 from volume_rbd.driver.reclaim import items
 from volume_rbd.driver.reclaim.items import Reclaimable, owner_of
 from volume_rbd.driver.reclaim.proofs import Proofs
+from volume_rbd.driver.reclaim.removing import Remover
 from volume_rbd.flows import staging
 
 LOG = logging.getLogger(__name__)
@@ -44,9 +45,10 @@ class Temporary:
 
     kinds = ('temporary_image',)
 
-    def __init__(self, pool: Pool, proofs: Proofs) -> None:
+    def __init__(self, pool: Pool, proofs: Proofs, remover: Remover) -> None:
         self._pool = pool
         self._proofs = proofs
+        self._remover = remover
         self._seen: dict[str, float] = {}
 
     def find(self, pools: Sequence[Pool] = ()) -> Iterator[Reclaimable]:
@@ -79,21 +81,25 @@ class Temporary:
                 'on with it')
 
     def remove(self, item: Reclaimable) -> bool:
-        names = {summary.name for summary in self._pool.images()}
-        with self._pool.open_by_id(item.image_id) as image:
-            if (image.spec.name != item.name
-                    or not self._is_left(image, names)
-                    or not debris.drop_snapshots(image)):
-                return False
-        self._pool.remove(item.name)
-        LOG.info('Removed %s/%s, left by a process that was killed',
-                 self._pool.name, item.name)
-        return True
+        self._to_trash(item)
+        return self._remover.purge(self._pool, item.image_id)
+
+    def _to_trash(self, item: Reclaimable) -> None:
+        def check(image: Image) -> None:
+            names = {summary.name for summary in self._pool.images()}
+            if (image.id != item.image_id or image.children()
+                    or not self._is_left(image, names)):
+                raise exception.ImageBusy(
+                    f'{item.name} is somebody\'s after all.')
+
+        self._remover.to_trash(item.name, check=check)
+        LOG.info('Moved %s/%s to the trash, left by a process that was '
+                 'killed', self._pool.name, item.name)
 
     def sweep(self) -> list[Reclaimable]:
-        """Remove what looked the same a while ago.
+        """Move to the trash what looked the same a while ago.
 
-        :returns: what went.
+        :returns: what is there now, its data still to be removed.
         """
         now = time.monotonic()
         found = list(self.find())
@@ -101,17 +107,18 @@ class Temporary:
                       for item in found}
         return [item for item in found
                 if now - self._seen[item.image_id] >= items.APART_S
-                and self._try_to_remove(item)]
+                and self._try_to_trash(item)]
 
-    def _try_to_remove(self, item: Reclaimable) -> bool:
+    def _try_to_trash(self, item: Reclaimable) -> bool:
         try:
-            return self.remove(item)
+            self._to_trash(item)
         except exception.ImageNotFound:
             return False
         except exception.VolumeRBDError as error:
             LOG.warning('%s/%s stays for now: %s', self._pool.name,
                         item.name, error)
             return False
+        return True
 
     def _is_left(self, image: Image, names: Set[str]) -> bool:
         """Whether nobody is at work with it now.
