@@ -224,6 +224,50 @@ def test_one_call_looks_at_a_bounded_number(
             2, 2, 1, 0]
 
 
+def test_what_cannot_go_keeps_nothing_behind_it_from_going(
+        world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reclaimer, '_OPENED_AT_ONCE', 2)
+    monkeypatch.setattr(reclaimer, '_KEPT_AGAIN_S', 0)
+    for number in range(5):
+        world.make_volume(f'theirs-{number}')
+        world.volumes.trash_move(f'theirs-{number}')
+    world.make_volume(CHILD)
+    _killed_before_the_purge(world, CHILD)
+    with world.driver() as driver:
+        assert [len(driver.reclaimer.purge_due()) for _ in range(3)] == [
+            0, 0, 1]
+
+
+def test_what_always_fails_keeps_nothing_behind_it_from_going(
+        world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reclaimer, '_OPENED_AT_ONCE', 1)
+    monkeypatch.setattr(reclaimer, '_TRIED_AGAIN_S', 0)
+    for name in (VOLUME, CHILD):
+        if name == CHILD:
+            world.make_volume(CHILD)
+        _killed_before_the_purge(world, name)
+    first = next(iter(world.ceph.disks))
+    with world.driver() as driver, \
+            world.ceph.cluster('admin').pool('volumes').open_by_id(first):
+        assert [len(driver.reclaimer.purge_due()) for _ in range(2)] == [
+            0, 1]
+    assert world.disks('volumes') == [f'[{VOLUME}]']
+
+
+def test_an_entry_that_cannot_be_looked_at_is_passed_over(
+        world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reclaimer, '_TRIED_AGAIN_S', 0)
+    world.make_volume(CHILD)
+    for name in (VOLUME, CHILD):
+        _killed_before_the_purge(world, name)
+    world.ceph.fail_next('open', exception.OperationTimeout('stuck'))
+    with world.driver() as driver:
+        assert driver.reclaimer.purge_due() == []
+        assert [item.name for item in driver.reclaimer.purge_due()] == [
+            CHILD, VOLUME]
+    assert world.ceph.disks == {}
+
+
 # -- closing ------------------------------------------------------------------
 
 def test_closing_without_waiting_stops_a_removal_that_is_found_again(

@@ -82,6 +82,7 @@ class Reclaimer:
         self._flattener = flattener
         self._budget = spent
         self._worker = Worker(_PURGES_AT_ONCE, 'purge')
+        # When what is in the trash may be looked at again.
         self._kept_until: dict[str, float] = {}
         self._bases_due_at = 0.0
 
@@ -258,21 +259,28 @@ class Reclaimer:
     def _find_due(self) -> Iterator[Reclaimable]:
         entries = self._pool.trash()
         now = time.monotonic()
-        here = {entry.id for entry in entries}
-        self._kept_until = {
-            image_id: until for image_id, until in self._kept_until.items()
-            if image_id in here and until > now}
+        kept = self._kept_until = {
+            entry.id: self._kept_until.get(entry.id, 0.0)
+            for entry in entries}
         waiting = [entry for entry in entries
                    if entry.deferred_until <= time.time()
-                   and entry.id not in self._kept_until
+                   and kept[entry.id] <= now
                    and not self._worker.is_running(entry.id)]
         if not waiting or self._budget.is_held_back(budget.PURGE):
             return
+        # First what was never looked at, then what has waited longest: however
+        # many there are that cannot go, each has its turn.
+        waiting.sort(key=lambda entry: kept[entry.id])
         for entry in waiting[:_OPENED_AT_ONCE]:
-            found = self.finder.trash.look_at(self._pool, entry)
-            self._kept_until[entry.id] = now + (
-                _KEPT_AGAIN_S if found is None else _TRIED_AGAIN_S)
-            if found is not None:
+            kept[entry.id] = now + _TRIED_AGAIN_S
+            try:
+                found = self.finder.trash.look_at(self._pool, entry)
+            except exception.VolumeRBDError as error:
+                self._tell_it_stays(self._pool, entry.id, error)
+                return  # the next call begins behind it
+            if found is None:
+                kept[entry.id] = now + _KEPT_AGAIN_S
+            else:
                 yield found
 
     def wait(self) -> None:
