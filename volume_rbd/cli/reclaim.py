@@ -6,8 +6,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from volume_rbd import model
-from volume_rbd.cli import base
+from volume_rbd import exception, model
+from volume_rbd.cli import base, running
+from volume_rbd.driver.reclaim import Reclaimable
 
 
 class Reclaim(base.Lister):
@@ -34,9 +35,8 @@ class Reclaim(base.Lister):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
-        reclaimer = self.driver.reclaimer
-        items = (reclaimer.purge() if parsed_args.yes
-                 else list(reclaimer.find()))
+        items = (self._remove() if parsed_args.yes
+                 else list(self.driver.reclaimer.find()))
         state = 'removed' if parsed_args.yes else 'found'
         rows = [(item.what, item.pool, item.name,
                  model.gib_for(item.size_bytes), item.size_bytes,
@@ -44,3 +44,17 @@ class Reclaim(base.Lister):
                 for item in items]
         return ('what', 'pool', 'name', 'size_gib', 'size_bytes', 'age_s',
                 'owner', 'state', 'why'), rows
+
+    def _remove(self) -> list[Reclaimable]:
+        """What went; the exit code is that of what stays."""
+        gone: list[Reclaimable] = []
+        try:
+            for step in self.driver.reclaimer.purge_in_steps():
+                gone += [each.item for each in step if each.is_gone]
+                self.exit_code = next((each.error.exit_code for each in step
+                                       if each.error), 0)
+        except exception.VolumeRBDError as error:
+            if not gone:
+                raise
+            self.exit_code = running.report_error(error)
+        return gone

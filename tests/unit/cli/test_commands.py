@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from tests.unit.cli.conftest import Run
 from tests.unit.world import MIB, VOLUME, World
 from volume_rbd import exception
+from volume_rbd.ceph import lineage
 from volume_rbd.cli import display, running
+from volume_rbd.driver.reclaim import Finder, Reclaimable
 from volume_rbd.jobs.jobs import Jobs
 
 
@@ -182,6 +186,47 @@ def test_reclaim_is_a_dry_run_unless_told(cloud: Run, world: World) -> None:
     assert gone['state'] == 'removed'
     assert world.ceph.disks == {}
     assert cloud('reclaim', '--yes', '-f', 'json').json == []
+
+
+def _trashed(world: World, *names: str) -> None:
+    """Volumes that were deleted, and then the process was killed."""
+    for name in names:
+        world.make_volume(name)
+        with world.volumes.open(name) as image:
+            lineage.set_state(image, lineage.TRASHED)
+        world.volumes.trash_move(name)
+
+
+def test_reclaim_ends_with_the_exit_code_of_what_stays(cloud: Run,
+                                                       world: World) -> None:
+    _trashed(world, 'one', 'two')
+    world.ceph.fail_next('trash_remove', exception.OperationTimeout('no'))
+    done = cloud('reclaim', '--yes', '-f', 'json')
+    assert (done.code, len(done.json)) == (0, 2), 'gone at the second look'
+    _trashed(world, 'one', 'two')
+    [one] = [disk for disk in world.ceph.disks.values()
+             if disk.name == 'one']
+    with world.ceph.cluster('admin').pool('volumes').open_by_id(one.id):
+        done = cloud('reclaim', '--yes', '-f', 'json')
+    assert done.code == exception.ImageBusy.exit_code
+    assert [row['name'] for row in done.json] == ['two']
+
+
+def test_reclaim_tells_what_is_gone_also_where_it_cannot_go_on(
+        cloud: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    _trashed(world, 'one')
+    find, looks = Finder.find, itertools.count()
+
+    def find_once(self: Finder) -> Iterator[Reclaimable]:
+        if next(looks):
+            raise exception.ClusterUnavailable('The cluster is gone.')
+        return find(self)
+
+    monkeypatch.setattr(Finder, 'find', find_once)
+    done = cloud('reclaim', '--yes', '-f', 'json')
+    assert done.code == exception.ClusterUnavailable.exit_code
+    assert [row['name'] for row in done.json] == ['one']
+    assert 'The cluster is gone.' in done.err
 
 
 def test_progress_goes_to_stderr_only(cloud: Run, world: World) -> None:

@@ -15,6 +15,7 @@ from volume_rbd import exception, model
 from volume_rbd.ceph import lineage
 from volume_rbd.driver import RBDDriver
 from volume_rbd.driver.images import ImageRequest
+from volume_rbd.driver.reclaim import Reclaimable
 
 CHILD = 'volume-child'
 ORDERS = list(itertools.permutations(['source', 'image', 'child']))
@@ -321,6 +322,42 @@ def test_an_item_that_is_open_stays_and_the_others_go() -> None:
             world.ceph.cluster('admin').pool('volumes').open_by_id(one.id):
         assert [item.name for item in driver.reclaimer.purge()] == ['two']
     assert world.disks('volumes') == ['[one]']
+
+
+@pytest.mark.parametrize('error', [
+    exception.SnapshotBusy, exception.RecordChanged,
+    exception.OperationTimeout, exception.ImageHasSnapshots])
+def test_an_item_that_fails_stays_and_the_others_go(
+        error: type[exception.VolumeRBDError]) -> None:
+    world = World()
+    for name in ('one', 'two'):
+        _trash(world, 'volumes', name, mark=lineage.TRASHED)
+    world.ceph.fail_next('trash_remove', error('no'))
+    with world.driver() as driver:
+        first, second, third = driver.reclaimer.purge_in_steps()
+    assert [(each.item.name, each.is_gone, type(each.error))
+            for each in first] == [
+        ('one', False, error), ('two', True, type(None))]
+    assert [(each.item.name, each.is_gone) for each in second] == [
+        ('one', True)]
+    assert third == []
+    assert world.ceph.disks == {}
+
+
+@pytest.mark.parametrize('error', [exception.SnapshotNotFound,
+                                   exception.ImageNotFound])
+def test_what_another_one_removes_meanwhile_counts_once(
+        error: type[exception.VolumeRBDError],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it is there each time that it is looked for."""
+    world = World()
+    _trash(world, 'volumes', 'v', mark=lineage.TRASHED)
+    with world.driver() as driver:
+        def remove(item: Reclaimable) -> bool:
+            raise error('gone')
+
+        monkeypatch.setattr(driver.reclaimer.finder, 'remove', remove)
+        assert [item.name for item in driver.reclaimer.purge()] == ['v']
 
 
 @pytest.mark.parametrize('error', [exception.GlanceUnavailable,

@@ -43,6 +43,12 @@ class Reclaimable:
     snapshot_id: int | None = None
     takes_two_looks: bool = False
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """The same for the same thing, whenever it is looked at."""
+        return (self.what, self.pool, self.name, self.image_id,
+                self.snapshot_id)
+
 
 class Source(Protocol):
     """Finds things of some kinds that nobody owns, and removes them.

@@ -55,6 +55,18 @@ class Deletion:
     reason: str = ''
 
 
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """What came of the removal of one thing.
+
+    :param error: why it stays; None also where it is no longer nobody's.
+    """
+
+    item: Reclaimable
+    is_gone: bool
+    error: exception.VolumeRBDError | None = None
+
+
 class Reclaimer:
     """Removes volumes, and what their removal sets free.
 
@@ -205,13 +217,16 @@ class Reclaimer:
 
         :returns: whether it is gone.
         """
+        return self._attempt(item).is_gone
+
+    def _attempt(self, item: Reclaimable) -> Attempt:
         try:
-            return self.finder.remove(item)
-        except exception.ImageNotFound:
-            return True
-        except (exception.ImageBusy, exception.AccessDenied) as error:
+            return Attempt(item, self.finder.remove(item))
+        except (exception.ImageNotFound, exception.SnapshotNotFound):
+            return Attempt(item, True)  # another one was quicker
+        except exception.VolumeRBDError as error:
             LOG.warning('%s/%s stays: %s', item.pool, item.name, error)
-            return False
+            return Attempt(item, False, error)
 
     def purge(self) -> list[Reclaimable]:
         """Remove everything that :meth:`find` finds, until nothing more
@@ -219,15 +234,27 @@ class Reclaimer:
 
         :returns: what went.
         """
-        gone: list[Reclaimable] = []
+        return [attempt.item for step in self.purge_in_steps()
+                for attempt in step if attempt.is_gone]
+
+    def purge_in_steps(self) -> Iterator[list[Attempt]]:
+        """The same. A step is one look, and what came of it: what stays is
+        found again by the next, and at the end it is in the last."""
+        gone: set[object] = set()
         while True:
             self.wait()
-            found = list(self.find())
-            step = [item for item in _in_due_time(found)
-                    if self.reclaim(item)]
-            if not step:
-                return gone
-            gone += step
+            count = len(gone)
+            step = []
+            for item in _in_due_time(list(self.find())):
+                attempt = self._attempt(item)
+                if attempt.is_gone and item.key in gone:
+                    continue
+                step.append(attempt)
+                if attempt.is_gone:
+                    gone.add(item.key)
+            yield step
+            if len(gone) == count:
+                return
 
     # -- now and then --------------------------------------------------------
     def purge_due(self) -> list[Reclaimable]:
