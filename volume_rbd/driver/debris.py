@@ -70,9 +70,9 @@ def check_new_name(name: str, what: str = 'volume') -> str:
         raise exception.InvalidName(
             f'{name!r} cannot be the name of a {what}: drivers name so what '
             'they take or leave themselves.',
-            remedy=f'Choose one that does not end in "{STOCK_CLONE}" or '
-                   f'"{STOCK_DELETED}", or begin with "{OWN_PREFIX}" or '
-                   '"backup.".')
+            remedy='Choose another name, that does not end in '
+                   f'"{STOCK_CLONE}" or "{STOCK_DELETED}", or begin with '
+                   f'"{OWN_PREFIX}" or "backup.".')
     return name
 
 

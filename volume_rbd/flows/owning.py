@@ -42,12 +42,16 @@ def made_by(tools: Tools, job: str, fits: Test, result: object = None
     return is_ours
 
 
-def was_taken(result: object) -> bool:
+_TAKEN = (exception.ImageExists, exception.ImageBusy,
+          exception.GlanceConflict)
+
+
+def was_taken(result: object,
+              kinds: type[Exception] | tuple[type[Exception], ...] = _TAKEN
+              ) -> bool:
     """Whether ``execute`` had failed because the name was somebody else's."""
     return isinstance(result, failure.Failure) and isinstance(
-        strategies.error_of(result), (
-            exception.ImageExists, exception.ImageBusy,
-            exception.GlanceConflict))
+        strategies.error_of(result), kinds)
 
 
 def is_clone_of(source: model.SnapSpec) -> Test:

@@ -107,7 +107,9 @@ class CreateRecord(Task):
     def revert(self, image_id: str, image_name: str, disk_format: str,
                container_format: str, result: object, **kwargs: Any) -> None:
         with contextlib.suppress(exception.GlanceImageNotFound):
-            if not owning.was_taken(result) and self._is_ours(
+            # Nobody else's record has an id that was made for it.
+            if not owning.was_taken(
+                    result, exception.GlanceConflict) and self._is_ours(
                     image_id, image_name, disk_format, container_format):
                 self.tools.glance.delete_image(image_id)
 
