@@ -151,7 +151,7 @@ class FakeCluster:
         return self._connect()
 
     def sign(self, text: str) -> str:
-        return f'{self._user}: {hash(text)}'
+        return f'{self._user}: {hash(text.encode())}'
 
     def key(self) -> bytes:
         return base64.b64encode(f'the key of {self._user}'.encode())

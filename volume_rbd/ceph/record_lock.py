@@ -94,7 +94,8 @@ class _Reader:
         return int(value)
 
     def text(self) -> str:
-        return self._take(self.number('<I')).decode()
+        # Untrusted: anybody may have the lock, by any name.
+        return self._take(self.number('<I')).decode(errors='replace')
 
     def skip_address(self) -> None:
         """Of one or of several protocols, each with a mark in front."""

@@ -58,7 +58,7 @@ class RadosRecords:
                 operation, tuple(keys))
             _check(code, name)
             ioctx.operate_read_op(operation, name)
-            return _texts(found)
+            return _read_texts(found)[1]
 
     def write(self, name: str, put: Mapping[str, str],
               drop: Collection[str] = (), *,
@@ -137,10 +137,10 @@ class RadosRecords:
                 page, code = ioctx.get_omap_vals(operation, after, '', _PAGE)
                 _check(code, name)
                 ioctx.operate_read_op(operation, name)
-                texts = _texts(page)
+                count, texts = _read_texts(page)
             version = version or ioctx.get_last_version()
             found |= texts
-            if len(texts) < _PAGE:
+            if count < _PAGE or not texts:
                 return version, found
             after = max(texts)
 
@@ -193,6 +193,23 @@ def _check(code: int, name: str) -> None:
         raise OSError(abs(code), name)
 
 
-def _texts(pairs: Any) -> dict[str, str]:
-    # Untrusted, so perhaps no text; whoever reads it as JSON says so.
-    return {key: value.decode(errors='replace') for key, value in pairs}
+def _read_texts(pairs: Iterator[tuple[str, bytes | None]]
+                ) -> tuple[int, dict[str, str]]:
+    """Untrusted, so perhaps no text; whoever reads it as JSON says so.
+
+    :returns: how many *pairs* were, with those whose key is none and is left
+        out.
+    """
+    count = 0
+    found: dict[str, str] = {}
+    while True:
+        try:
+            key, value = next(pairs)
+        except StopIteration:
+            return count, found
+        except UnicodeDecodeError:
+            count += 1
+            continue
+        count += 1
+        # The bindings have no bytes where there are none.
+        found[key] = (value or b'').decode(errors='replace')

@@ -13,6 +13,7 @@ from taskflow.persistence import backends, models
 from volume_rbd import exception, opts
 from volume_rbd.ceph.interface import Cluster
 from volume_rbd.flows.engine import Kept
+from volume_rbd.jobs.job import is_id
 from volume_rbd.persistence import DEFAULT_NAMESPACE, RadosBackend
 from volume_rbd.persistence.lazy import LazyRecords
 
@@ -59,7 +60,10 @@ def begin(backend: Any, job_id: str, operation: str) -> Kept:
     """A new logbook.
 
     :raises Unavailable: nothing was begun.
+    :raises InvalidInput: that is no id of a job.
     """
+    if not is_id(job_id):
+        raise exception.InvalidInput(f'{job_id!r} is no id of a job.')
     book = models.LogBook(f'volume_rbd.{job_id}', uuid=job_id)
     detail = models.FlowDetail(operation, uuid=job_id)
     book.add(detail)
@@ -76,6 +80,8 @@ def find(backend: Any, job_id: str) -> Kept | None:
 
     :raises Unavailable: it cannot be read now.
     """
+    if not is_id(job_id):
+        return None
     with _saying_unavailable('read'), contextlib.closing(
             backend.get_connection()) as records:
         try:
@@ -87,6 +93,10 @@ def find(backend: Any, job_id: str) -> Kept | None:
 
 
 def remove(backend: Any, job_id: str) -> None:
+    """If there is one. taskflow makes a path of whatever id it is given,
+    and removes the folder that it leads to."""
+    if not is_id(job_id):
+        return
     with _saying_unavailable('removed'), contextlib.closing(
             backend.get_connection()) as records, contextlib.suppress(
                 taskflow_exceptions.NotFound):

@@ -43,11 +43,11 @@ class JobInfo:
 
 def describe(records: JobRecords, entry: Entry, job_lease_s: int) -> JobInfo:
     """One that is open."""
-    note, _ = records.note(entry.id)
     job = entry.job
     if job is None:
         return JobInfo(entry.id, '', '', State.REFUSED, '', 0.0, None, None,
                        Note(error=str(refused(entry.id))))
+    note, _ = records.note(entry.id)
     holder = records.find_lock(entry.id)
     lease_s = None
     if holder is not None and not node.is_gone(holder.owner):

@@ -11,12 +11,40 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from volume_rbd import exception
 
 Sign = Callable[[str], str]
+
+#: What reading JSON that is not as ours may end in.
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError,
+              OverflowError)
+
+
+def is_id(text: object) -> bool:
+    """Whether it is written as the ids of jobs are. They become names of
+    objects and files: nothing else that somebody writes there may."""
+    try:
+        return str(uuid.UUID(text)) == text  # type: ignore[arg-type]
+    except (ValueError, TypeError, AttributeError):
+        return False
+
+
+def load_signed(text: str, what: str, sign: Sign) -> str | None:
+    """:param what: the name of what is signed.
+    :returns: None where nobody of us has signed it.
+    """
+    try:
+        signed = json.loads(text)
+        found = signed[what]
+        if isinstance(found, str) and signed['signature'] == sign(found):
+            return found
+    except UNREADABLE:
+        pass
+    return None
 
 
 class State(enum.StrEnum):
@@ -76,14 +104,14 @@ class Job:
     @classmethod
     def load(cls, job_id: str, text: str, sign: Sign) -> Job | None:
         """:returns: None where it is not what one of ours has written."""
+        signed = load_signed(text, 'job', sign)
+        if signed is None:
+            return None
         try:
-            signed = json.loads(text)
-            if signed['signature'] != sign(signed['job']):
-                return None
-            fields = json.loads(signed['job'])
+            fields = json.loads(signed)
             job = cls(**{**fields, 'claims': tuple(fields['claims']),
                          'clients': tuple(fields['clients'])})
-        except (ValueError, KeyError, TypeError):
+        except UNREADABLE:
             return None
         return job if job.id == job_id else None
 

@@ -20,13 +20,18 @@ def describe() -> str:
 def is_gone(word: str) -> bool:
     """Whether that process is gone for sure; False where it cannot be seen
     from here."""
-    *place, pid, started = word.split('/')
+    parts = word.split('/')
+    if len(parts) != 5:
+        return False  # anybody may have written it
+    *place, pid, started = parts
     if tuple(place) != _place() or not pid.isdecimal():
         return False
     try:
         return _started(int(pid)) != started
     except OSError:
         return True
+    except ValueError:
+        return False  # of thousands of digits
 
 
 def host(word: str) -> str:

@@ -12,6 +12,9 @@
 Whatever else there is of a job is named in ``open``, from before it is made
 until it is gone: nobody has to list the objects of the pool, which takes as
 long as the pool is large.
+
+Whoever may write to the pool may write here: of what is no id of a job
+nothing is ever called, no object and no file.
 """
 
 from __future__ import annotations
@@ -25,7 +28,16 @@ from typing import Any
 from volume_rbd import exception
 from volume_rbd.ceph.interface import Cluster, LockHolder
 from volume_rbd.jobs import node
-from volume_rbd.jobs.job import MOST, Job, Note, State, printable
+from volume_rbd.jobs.job import (
+    MOST,
+    UNREADABLE,
+    Job,
+    Note,
+    State,
+    is_id,
+    printable,
+    refused,
+)
 
 NAMESPACE = 'volume_rbd.jobs'
 _OPEN = 'open'
@@ -41,6 +53,7 @@ HISTORY_KEYS = 10_000
 class Entry:
     """One of ``open``.
 
+    :param id: of any form where *job* is None.
     :param job: None where it is not what one of ours has written.
     :param text: as it is there, for a write that expects it.
     """
@@ -88,10 +101,11 @@ class JobRecords:
             other = claimed.get(_claim_key(claim))
             if other is not None:
                 kind, _, name = claim.partition('/')
+                shown = printable(other)
                 error = exception.JobConflict(
-                    f'Job {other} is at work with {kind} {name}.',
+                    f'Job {shown} is at work with {kind} {name}.',
                     remedy=f'Wait until it has ended; see "volume-rbd jobs '
-                           f'show {other}".')
+                           f'show {shown}".')
                 error.job = other
                 raise error
 
@@ -116,13 +130,17 @@ class JobRecords:
             found = self._records.read(_OPEN)
         except exception.RecordNotFound:
             return []
+        # What cannot be shown to a person cannot be asked for either.
         entries = [self._entry(key.removeprefix('job.'), text)
-                   for key, text in found.items() if key.startswith('job.')]
+                   for key, text in found.items()
+                   if key.startswith('job.') and key.isprintable()]
         return sorted(entries, key=lambda entry: (
             entry.job.created_at if entry.job else 0.0, entry.id))
 
     def _entry(self, job_id: str, text: str) -> Entry:
-        return Entry(job_id, Job.load(job_id, text, self._cluster.sign), text)
+        job = (Job.load(job_id, text, self._cluster.sign)
+               if is_id(job_id) else None)
+        return Entry(job_id, job, text)
 
     def replace(self, entry: Entry, job: Job) -> Entry:
         """:raises RecordChanged: it is not as *entry* says any more."""
@@ -133,11 +151,14 @@ class JobRecords:
 
     def close(self, entry: Entry) -> None:
         """Let go of what it claimed; of a forged one only what is its own."""
-        claims = entry.job.claims if entry.job else self._claims_of(entry.id)
+        key = _key(entry.id)
+        claims = (self._claims_of(entry.id) if entry.job is None
+                  else map(_claim_key, entry.job.claims))
         self._records.write(
-            _OPEN, {_passing(entry.id): '1'},
-            [_key(entry.id), *(_claim_key(claim) for claim in claims)],
-            expected={_key(entry.id): entry.text})
+            _OPEN, {_passing(entry.id): '1'} if is_id(entry.id) else {},
+            [key, *claims],
+            # What is no text was not read as it is there.
+            expected={key: entry.text} if entry.job else None)
 
     def forget(self, job_id: str) -> None:
         """There is nothing of it any more."""
@@ -149,49 +170,49 @@ class JobRecords:
         try:
             claims = self._claims_of(job_id)
             if claims:
-                self._records.write(
-                    _OPEN, {}, [_claim_key(claim) for claim in claims],
-                    expected={_key(job_id): None})
+                self._records.write(_OPEN, {}, claims,
+                                    expected={_key(job_id): None})
         except (exception.RecordNotFound, exception.RecordChanged):
             return  # there is nothing, or it has just begun
 
     def _claims_of(self, job_id: str) -> list[str]:
-        found = self._records.read(_OPEN)
-        return [urllib.parse.unquote(key.removeprefix('claim.'))
-                for key, text in found.items()
+        """The keys of what is claimed in that name."""
+        return [key for key, text in self._records.read(_OPEN).items()
                 if key.startswith('claim.') and text == job_id]
 
     # -- lease and note ------------------------------------------------------
     def lock(self, job_id: str, node: str, duration_s: int) -> bool:
-        return self._records.lock(_key(job_id), node, duration_s=duration_s)
+        return self._records.lock(_name(job_id), node, duration_s=duration_s)
 
     def unlock(self, job_id: str, node: str) -> None:
-        self._records.unlock(_key(job_id), node)
+        self._records.unlock(_name(job_id), node)
 
     def find_lock(self, job_id: str) -> LockHolder | None:
-        return self._records.find_lock(_key(job_id))
+        return self._records.find_lock(_name(job_id))
 
     def break_lock(self, job_id: str, holder: LockHolder) -> None:
-        self._records.break_lock(_key(job_id), holder)
+        self._records.break_lock(_name(job_id), holder)
 
     def note(self, job_id: str) -> tuple[Note, bool]:
         """How far it came, and whether it is to be cancelled."""
         try:
-            found = self._records.read(_key(job_id))
+            found = self._records.read(_name(job_id))
         except exception.RecordNotFound:
             return Note(state=State.ABANDONED.value), False
         return Note.load(found.get(_NOTE)), _CANCEL in found
 
     def write_note(self, job_id: str, note: Note) -> None:
-        self._records.write(_key(job_id), {_NOTE: note.dump()})
+        self._records.write(_name(job_id), {_NOTE: note.dump()})
 
     def cancel(self, job_id: str) -> None:
         """Ask whoever has it to undo it."""
-        self._records.write(_key(job_id), {_CANCEL: '1'})
+        self._records.write(_name(job_id), {_CANCEL: '1'})
 
     def remove(self, job_id: str) -> None:
+        if not is_id(job_id):
+            return
         try:
-            self._records.remove(_key(job_id))
+            self._records.remove(_name(job_id))
         except exception.RecordNotFound:
             return
 
@@ -202,17 +223,18 @@ class JobRecords:
             found = self._records.read(_OPEN)
         except exception.RecordNotFound:
             return []
-        return sorted(key.removeprefix(_passing('')) for key in found
-                      if key.startswith(_passing('')))
+        begun = (key.removeprefix(_passing('')) for key in found
+                 if key.startswith(_passing('')))
+        return sorted(filter(is_id, begun))
 
     def is_nobodys(self, job_id: str) -> bool:
         """Whether nobody has its lease, or a process of this host that is
         gone."""
-        return self._is_free(_key(job_id))
+        return not is_id(job_id) or self._is_free(_name(job_id))
 
     def is_awaited(self, job_id: str) -> bool:
         """Whether somebody waits for what another process does."""
-        return not self._is_free(wait_key(job_id))
+        return is_id(job_id) and not self._is_free(wait_key(job_id))
 
     def _is_free(self, name: str) -> bool:
         holder = self._records.find_lock(name)
@@ -237,7 +259,7 @@ class JobRecords:
         for key in sorted(found, reverse=True):
             try:
                 job, note = _remembered(json.loads(found[key]))
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except UNREADABLE:
                 continue  # not ours
             yield job, note
 
@@ -270,6 +292,16 @@ def _remembered(fields: Mapping[str, Any]) -> tuple[Job, Note]:
 
 def _key(job_id: str) -> str:
     return f'job.{job_id}'
+
+
+def _name(job_id: str) -> str:
+    """Of the object that has its lease and its note.
+
+    :raises InvalidInput: it is no id of a job.
+    """
+    if not is_id(job_id):
+        raise refused(job_id)
+    return _key(job_id)
 
 
 def _passing(job_id: str) -> str:

@@ -8,7 +8,7 @@ import concurrent.futures
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from oslo_log import log as logging
 
@@ -86,7 +86,11 @@ class Recovery:
         self._not_before = {
             job_id: at for job_id, at in self._not_before.items()
             if is_open(job_id)}
-        due = [entry.id for entry in entries if self._is_due(entry)]
+        due = []
+        for entry in entries:
+            with _leaving_alone(entry.id):
+                if self._is_due(entry):
+                    due.append(entry.id)
         try:
             return [self._submit(job_id) for job_id in due]
         except RuntimeError:
@@ -104,6 +108,9 @@ class Recovery:
             return None  # somebody was quicker
         except exception.VolumeRBDError as error:
             LOG.warning('Job %s is not settled now: %s', job_id, error)
+            return None
+        except Exception:
+            LOG.exception('Job %s is not settled now', job_id)
             return None
         finally:
             with self._lock:
@@ -138,9 +145,11 @@ class Recovery:
         """Finish what those began or ended who were killed meanwhile."""
         records = self._records
         for job_id in records.passing():
-            if (not self._is_running(job_id) and records.is_nobodys(job_id)
-                    and not records.is_awaited(job_id)):
-                self._sweep_up(job_id)
+            with _leaving_alone(job_id):
+                if (not self._is_running(job_id)
+                        and records.is_nobodys(job_id)
+                        and not records.is_awaited(job_id)):
+                    self._sweep_up(job_id)
         now = time.monotonic()
         if (self._trimmed_at is None
                 or now - self._trimmed_at > _TRIMMED_AGAIN_S):
@@ -192,3 +201,19 @@ class Recovery:
         if self._watcher is not None:
             self._watcher.join()
         self._executor.shutdown(wait=wait, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _leaving_alone(job_id: str) -> Iterator[None]:
+    """What somebody has written in the place of one job keeps nobody from
+    the others.
+
+    :raises ClusterUnavailable, OperationTimeout: nothing can be done with
+        any of them now.
+    """
+    try:
+        yield
+    except (exception.ClusterUnavailable, exception.OperationTimeout):
+        raise
+    except Exception as error:  # noqa: BLE001, whatever was written there
+        LOG.warning('Job %s is left alone: %s', job_id, error)

@@ -14,6 +14,7 @@ from typing import Any
 from volume_rbd import exception
 from volume_rbd.ceph.interface import Cluster, LockHolder
 from volume_rbd.flows.base import Result
+from volume_rbd.jobs.job import UNREADABLE, is_id, load_signed
 from volume_rbd.jobs.records import NAMESPACE, wait_key
 
 _ANSWER = 'answer'
@@ -86,15 +87,15 @@ class Waits:
     def find_answer(self, job_id: str) -> Answer | None:
         """:returns: None where there is none, or nobody of us gave it."""
         try:
-            signed = json.loads(
-                self._records.read(wait_key(job_id))[_ANSWER])
-            if signed['signature'] != self._sign(signed['answer']):
-                return None
-            return Answer.load(job_id, signed['answer'])
-        except (exception.RecordNotFound, ValueError, KeyError, TypeError):
+            text = self._records.read(wait_key(job_id))[_ANSWER]
+            answer = load_signed(text, 'answer', self._sign)
+            return None if answer is None else Answer.load(job_id, answer)
+        except (exception.RecordNotFound, *UNREADABLE):
             return None
 
     def remove(self, job_id: str) -> None:
+        if not is_id(job_id):
+            return
         try:
             self._records.remove(wait_key(job_id))
         except exception.RecordNotFound:

@@ -405,7 +405,8 @@ def _reading() -> Iterator[None]:
     """What anybody may have written there ends in one kind of error."""
     try:
         yield
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError,
+            RecursionError) as error:
         raise exception.DataCorrupted(
             f'A record is no record of taskflow: {error!r}.') from error
 

@@ -20,8 +20,8 @@ def _text(value):
     return struct.pack('<I', len(value)) + value
 
 
-def _answer(*, address=b'\x01\x01\x01\0\0\0\0', count=1):
-    holder = _structure(struct.pack('<Bq', 8, 4711) + _text(b'job'))
+def _answer(*, address=b'\x01\x01\x01\0\0\0\0', count=1, owner=b'job'):
+    holder = _structure(struct.pack('<Bq', 8, 4711) + _text(owner))
     facts = _structure(struct.pack('<II', 100, 500_000_000) + address
                        + _text(b'node-1'))
     return _structure(struct.pack('<I', count)
@@ -36,6 +36,11 @@ def test_the_holder_is_read(address):
     holder = record_lock.decode(_answer(address=address))
     assert (holder.client, holder.owner, holder.expires_s, holder.note) == (
         'client.4711', 'job', 100.5, 'node-1')
+
+
+def test_an_owner_that_is_no_text_is_one_all_the_same():
+    holder = record_lock.decode(_answer(owner=b'\xff\xfe'))
+    assert (holder.owner, holder.note) == ('\ufffd\ufffd', 'node-1')
 
 
 def test_nobody_has_it():

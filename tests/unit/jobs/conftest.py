@@ -8,7 +8,7 @@ killed; but it can be woken up again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import tenacity
@@ -116,6 +116,12 @@ class Estate:
 
     def records(self) -> JobRecords:
         return JobRecords(self.world.cluster, 'volumes')
+
+    def forge(self, texts: Mapping[str, str], name: str = 'open') -> None:
+        """Write as whoever may write to the pool can: what is no text is read
+        as one with other letters."""
+        self.world.ceph.records.setdefault(
+            ('volumes', NAMESPACE, name), {}).update(texts)
 
     def check_no_job(self) -> None:
         """Only what stays for good, and nothing in it but history."""

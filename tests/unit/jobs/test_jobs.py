@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import uuid
 from typing import Any
 
 import pytest
@@ -627,8 +628,12 @@ def _job(**changes: Any) -> Job:
         'created_at': 0.0, **changes})
 
 
+_DEEP = '[' * 100_000
+
+
 @pytest.mark.parametrize('text', [
     'nonsense', '{}', '[]', 'null', '{"job": 1, "signature": 2}',
+    '{"job": null, "signature": "x"}', '\ufffd\ufffd', _DEEP,
     json.dumps({'job': 'os.system', 'signature': 'x'}),
     _job(operation='subprocess.getoutput').dump(lambda text: 'forged'),
     _job(arguments={'factory': 'subprocess.getoutput'}).dump(
@@ -637,8 +642,7 @@ def test_what_nobody_of_us_has_signed_is_left_alone(estate: Estate,
                                                     text: str) -> None:
     estate.make_volume()
     job = _job()
-    records = estate.world.cluster.records('volumes', NAMESPACE)
-    records.write('open', {f'job.{job.id}': text})
+    estate.forge({f'job.{job.id}': text})
     before = estate.world.state()
     driver = estate.driver()
 
@@ -754,22 +758,23 @@ def test_no_token_is_in_a_record(estate: Estate) -> None:
 def test_what_was_begun_or_ended_and_no_more_is_swept(estate: Estate
                                                       ) -> None:
     records = estate.records()
-    for job_id in ('begun', 'ended', 'alive'):
+    begun, ended, alive = (str(uuid.UUID(int=each)) for each in (5, 6, 7))
+    for job_id in (begun, ended, alive):
         records.announce(job_id)
-    records.lock('begun', 'somebody/else', 1)
-    records.lock('alive', 'somebody/else', 30)
-    books = estate.world.cluster.records('volumes', NAMESPACE)
-    books.create('book.ended', {'book': '{}', 'flow.ended': '{}'})
-    books.write('index', {'book.ended': 'x', 'flow.ended': 'ended',
-                          'book.begun': 'x', 'flow.begun': 'begun'})
+    records.lock(begun, 'somebody/else', 1)
+    records.lock(alive, 'somebody/else', 30)
+    kept = estate.world.cluster.records('volumes', NAMESPACE)
+    kept.create(f'book.{ended}', {'book': '{}', f'flow.{ended}': '{}'})
+    kept.write('index', {f'book.{ended}': 'x', f'flow.{ended}': ended,
+                         f'book.{begun}': 'x', f'flow.{begun}': begun})
     time.sleep(1.1)
 
     estate.driver().jobs.recover_until_idle(5)
 
-    assert records.passing() == ['alive']
+    assert records.passing() == [alive]
     assert {name for _, namespace, name in estate.world.ceph.records
-            if namespace == NAMESPACE} == {'open', 'index', 'job.alive'}
-    assert books.read('index') == {}
+            if namespace == NAMESPACE} == {'open', 'index', f'job.{alive}'}
+    assert kept.read('index') == {}
 
 
 def test_who_was_swept_before_he_had_a_lease_begins_again(estate: Estate
@@ -788,7 +793,7 @@ def test_the_history_is_bounded(estate: Estate) -> None:
     records = estate.records()
     for number in range(30):
         records.remember(_job(created_at=float(number)),
-                         estate.records().note('none')[0])
+                         Note())
     records.trim_history(10)
     assert [job.created_at for job, _ in records.history()] == [
         float(number) for number in range(29, 19, -1)]

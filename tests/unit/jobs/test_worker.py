@@ -378,7 +378,8 @@ def test_an_answer_of_others_is_none(yard: Yard) -> None:
     job, other = str(uuid.UUID(int=5)), str(uuid.UUID(int=6))
     waits = Waits(yard.world.cluster, 'volumes')
     records = yard.world.cluster.records('volumes', NAMESPACE)
-    for text in ('x', '{}', '[]', '{"answer": "{}", "signature": "x"}'):
+    for text in ('x', '{}', '[]', '{"answer": "{}", "signature": "x"}',
+                 '{"answer": 5, "signature": "x"}', '[' * 100_000):
         records.write(f'wait.{job}', {'answer': text})
         assert waits.find_answer(job) is None
     waits.tell(other, Answer(error=exception.NoSpace('x')))
