@@ -41,6 +41,7 @@ class CopyVolume(Task):
         tools = self.tools
         pool = tools.cluster.pool(store_pool)
         source = registration.source_of(tools, volume_name, image_id)
+        reaping.check_not_taken(tools, image_id, store_pool)
         # The volume itself is held open too: its watch keeps others from
         # deleting it, and ends by itself if this process is killed.
         with tools.pool.open(volume_name), tools.pool.open(

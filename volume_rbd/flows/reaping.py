@@ -70,14 +70,24 @@ def undo(tools: Tools, image_id: str, store_pool: str, is_ours: owning.Test
 
     :raises GlanceConflict: Glance has it, or is about to: then it stays.
     """
-    if tools.is_resumed:
-        with contextlib.suppress(exception.GlanceImageNotFound):
-            if is_taken(tools, image_id, location_of(
-                    image_id, tools.cluster.fsid, store_pool)):
-                raise exception.GlanceConflict(
-                    f'Glance has {store_pool}/{image_id} as the data of '
-                    'that image.', remedy='Delete the image.')
+    check_not_taken(tools, image_id, store_pool)
     owning.drop(tools.cluster.pool(store_pool), image_id, is_ours, reap)
+
+
+def check_not_taken(tools: Tools, image_id: str, store_pool: str) -> None:
+    """Asked by whoever takes up a job, before anything is removed or made
+    anew that Glance may have by now.
+
+    :raises GlanceConflict: it has, or is about to: then it stays.
+    """
+    if not tools.is_resumed:
+        return
+    with contextlib.suppress(exception.GlanceImageNotFound):
+        if is_taken(tools, image_id, location_of(
+                image_id, tools.cluster.fsid, store_pool)):
+            raise exception.GlanceConflict(
+                f'Glance has {store_pool}/{image_id} as the data of '
+                'that image.', remedy='Delete the image.')
 
 
 def is_taken(tools: Tools, image_id: str, url: str) -> bool:
@@ -86,11 +96,16 @@ def is_taken(tools: Tools, image_id: str, url: str) -> bool:
     :raises GlanceImageNotFound:
     """
     image = tools.glance.get_image(image_id)
-    if image.status == 'active':
+    if has_data(image):
         return url in tools.glance.get_locations(image_id)
     tasks = tools.glance.get_tasks(image_id)
     return bool(tasks) and tasks[-1].get('status') not in (
         'success', 'failure')
+
+
+def has_data(image: model.GlanceImage) -> bool:
+    """Whether somebody may use it, or could again."""
+    return image.status in ('active', 'deactivated')
 
 
 def location_of(image_id: str, fsid: str, store_pool: str) -> str:

@@ -54,6 +54,7 @@ class CloneVolume(Task):
                 store_pool: str) -> None:
         source = source_of(self.tools, volume_name, image_id)
         pool = self.tools.cluster.pool(store_pool)
+        reaping.check_not_taken(self.tools, image_id, store_pool)
         if self.tools.is_resumed:
             owning.drop(pool, image_id, owning.made_by(
                 self.tools, job, owning.is_clone_begun(source)), reaping.reap)

@@ -24,6 +24,7 @@ from volume_rbd.flows import (
     copy_volume,
     encrypt,
     owning,
+    reaping,
     registration,
     snapshots,
     strategies,
@@ -100,25 +101,35 @@ class CreateRecord(Task):
                 container_format=container_format, properties=properties,
                 min_disk_gib=min_disk_gib)
         except exception.GlanceConflict:
-            if not (self.tools.is_resumed and self._is_ours(
-                    image_id, image_name, disk_format, container_format)):
+            # The id was made for it; only a killed process may have used it.
+            if not self.tools.is_resumed or not _is_such(
+                    self.tools.glance.get_image(image_id), image_name,
+                    disk_format, container_format):
                 raise
 
     def revert(self, image_id: str, image_name: str, disk_format: str,
                container_format: str, result: object, **kwargs: Any) -> None:
+        # Nobody else's record has an id that was made for it.
+        if owning.was_taken(result, exception.GlanceConflict):
+            return
         with contextlib.suppress(exception.GlanceImageNotFound):
-            # Nobody else's record has an id that was made for it.
-            if not owning.was_taken(
-                    result, exception.GlanceConflict) and self._is_ours(
-                    image_id, image_name, disk_format, container_format):
-                self.tools.glance.delete_image(image_id)
+            image = self.tools.glance.get_image(image_id)
+            if not _is_such(image, image_name, disk_format,
+                            container_format):
+                return
+            if self.tools.is_resumed and reaping.has_data(image):
+                # The job may be one that was over long ago, whose record
+                # somebody has put back.
+                raise exception.GlanceConflict(
+                    f'Image {image_id} is {image.status}, and stays.',
+                    remedy='Delete the image.')
+            self.tools.glance.delete_image(image_id)
 
-    def _is_ours(self, image_id: str, image_name: str, disk_format: str,
-                 container_format: str) -> bool:
-        """The id was made for it; only a killed process may have used it."""
-        image = self.tools.glance.get_image(image_id)
-        return (image.name or '', image.disk_format, image.container_format
-                ) == (image_name, disk_format, container_format)
+
+def _is_such(image: model.GlanceImage, name: str, disk_format: str,
+             container_format: str) -> bool:
+    return (image.name or '', image.disk_format, image.container_format
+            ) == (name, disk_format, container_format)
 
 
 class GiveUpRecord(Task):
