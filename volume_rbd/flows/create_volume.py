@@ -165,14 +165,14 @@ class ConvertLocalFile(Task):
     title = 'converting the file'
     default_provides = 'bytes_moved'
 
-    def execute(self, volume_name: str) -> int:
+    def execute(self, job: str, volume_name: str) -> int:
         tools, pool, file = self.tools, self.tools.pool, self.tools.file
         if file is None:
             raise exception.InvalidInput(
                 f'The file that volume {volume_name!r} is made from is '
                 'needed.', remedy='Make the volume again, with the file.')
-        with self.or_undo(
-                lambda: staging.wait_until_let_go(pool, volume_name)):
+        with making.filling(pool, volume_name, job, self.or_undo(
+                lambda: staging.wait_until_let_go(pool, volume_name))):
             tools.converter.to_disk(
                 qemu_img.FileDisk(file.path), file.disk_format,
                 qemu_img.RBDDisk(pool.name, volume_name,

@@ -21,7 +21,7 @@ from typing import Any
 from volume_rbd import exception, model, opts, plan, progress
 from volume_rbd.ceph.interface import Image, Pool
 from volume_rbd.copying import luks, qemu_img
-from volume_rbd.flows import staging
+from volume_rbd.flows import making, staging
 from volume_rbd.flows.base import Task, Tools, is_cancelled
 
 _NEEDED_FOR = frozenset({plan.Reason.ENCRYPTION_WANTED,
@@ -82,15 +82,17 @@ class WriteHeader(Task):
 
     title = 'making the LUKS header'
 
-    def execute(self, volume_name: str) -> None:
+    def execute(self, job: str, volume_name: str) -> None:
         tools = self.tools
         if tools.encryption is None:
             return
-        with self.or_undo(lambda: self._drop_stage(volume_name)):
+        with making.filling(
+                tools.pool, volume_name, job,
+                self.or_undo(lambda: self._drop_stage(volume_name))
+                ) as volume:
             header = make_header(tools.pool, volume_name, tools.encryption,
                                  tools.config.cluster, tools.converter,
                                  tools.report)
-        with tools.pool.open(volume_name) as volume:
             volume.resize(volume.size_bytes + len(header))
             volume.write(header, 0)
             volume.flush()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from oslo_log import log as logging
@@ -22,6 +23,7 @@ from volume_rbd.flows import owning, staging
 from volume_rbd.flows.base import Task, Tools
 
 LOG = logging.getLogger(__name__)
+
 
 def make(pool: Pool, name: str, create: Callable[[], None]) -> None:
     """Call *create*, which gives *name* to something new; what a killed
@@ -125,6 +127,23 @@ class Making(Task):
                        settings: Mapping[str, Any] | None) -> None:
         if self.is_last:
             finish(volume, settings, self.tools.report)
+
+
+@contextlib.contextmanager
+def filling(pool: Pool, name: str, job: str | None,
+            undoing: AbstractContextManager[None]) -> Iterator[Image]:
+    """The volume, while a child of ours writes to it. It is held open: what
+    is unfinished and nobody's, :func:`make` removes.
+
+    :param job: that has made it; None: it was there before.
+    :param undoing: is left with what fails, once the volume is closed.
+    :raises Conflict: see :func:`check_made_by`; then nothing is undone.
+    """
+    with contextlib.ExitStack() as stack, pool.open(name) as volume:
+        if job is not None:
+            check_made_by(job, volume)
+        stack.enter_context(undoing)
+        yield volume
 
 
 def check_made_by(job: str, volume: Image) -> None:
