@@ -18,7 +18,7 @@ from volume_rbd import exception, model, plan
 from volume_rbd.ceph import lineage
 from volume_rbd.ceph.interface import Image
 from volume_rbd.copying import inbound, inspection, qemu_img
-from volume_rbd.flows import encrypt, owning, staging, verify
+from volume_rbd.flows import encrypt, making, owning, staging, verify
 from volume_rbd.flows.base import Task, Tools
 
 _SECTOR_BYTES = 512
@@ -46,14 +46,20 @@ def find_stage(tools: Tools, arguments: Mapping[str, Any]) -> Stage:
 
 
 def get_tasks(tools: Tools, stage: Stage,
-              before_write: Sequence[Task] = ()) -> list[Task]:
-    """What follows once the volume is there."""
+              before_write: Sequence[Task] = (), *, replaces: bool = False
+              ) -> list[Task]:
+    """What follows once the volume is there.
+
+    :param replaces: it was there before, and gets another content.
+    """
     if stage is Stage.NONE:
-        write = [InspectFile(tools), *before_write, ConvertFile(tools)]
+        write = [InspectFile(tools), *before_write,
+                 ConvertFile(tools, replaces=replaces)]
         return [VerifyFile(tools), *write] if tools.checker else write
     make: type[Task] = CloneFile if stage is Stage.CLONE else StageFile
     return [make(tools), InspectFile(tools, is_staged=True), *before_write,
-            ConvertFile(tools, is_staged=True), DropFile(tools)]
+            ConvertFile(tools, is_staged=True, replaces=replaces),
+            DropFile(tools)]
 
 
 class VerifyFile(verify.VerifySnapshot):
@@ -167,18 +173,18 @@ class _Reading(Task):
     def _where(self, source: Sequence[str] | None) -> Sequence[str] | None:
         return None if self._is_staged else source
 
-
-class InspectFile(_Reading):
-    """See that the file is of its format and refers to nothing outside of
-    it, and that the volume holds the disk inside."""
-
-    title = 'inspecting the image'
-    default_provides = ('disk_size_bytes', 'volume_size_bytes', 'file_id')
-
-    def execute(self, image_id: str, volume_name: str, disk_format: str,
+    def inspect(self, image_id: str, volume_name: str, disk_format: str,
                 source: Sequence[str] | None, size_bytes: int,
-                is_size_fixed: bool) -> tuple[int, int, list[Any]]:
+                is_size_fixed: bool) -> tuple[int, list[Any]]:
+        """See that the file may be opened, and that the volume holds the disk
+        inside, or may grow to hold it.
+
+        :param size_bytes: of the volume.
+        :returns: the size of the disk inside, and which file it is.
+        :raises ImageUnsafe, SignatureInvalid, InvalidSize, QuotaExceeded:
+        """
         tools, source = self.tools, self._where(source)
+        verify.require(tools, image_id)
         with _opened(tools, source, volume_name) as file:
             disk_bytes = inspection.inspect(
                 file, disk_format,
@@ -190,29 +196,67 @@ class InspectFile(_Reading):
         if is_size_fixed:
             _check_fits(image_id, disk_bytes, size_bytes)
         elif disk_bytes > size_bytes:
+            plan.check_quota(model.gib_for(disk_bytes) * model.GIB,
+                             tools.config.max_volume_bytes)
+        return disk_bytes, file_id
+
+
+class InspectFile(_Reading):
+    """See that the file is of its format and refers to nothing outside of
+    it, and that the volume holds the disk inside."""
+
+    title = 'inspecting the image'
+    default_provides = ('disk_size_bytes', 'volume_size_bytes', 'file_id')
+
+    def execute(self, job: str, image_id: str, volume_name: str,
+                disk_format: str, source: Sequence[str] | None,
+                size_bytes: int, is_size_fixed: bool
+                ) -> tuple[int, int, list[Any]]:
+        disk_bytes, file_id = self.inspect(
+            image_id, volume_name, disk_format, source, size_bytes,
+            is_size_fixed)
+        if disk_bytes > size_bytes:
             size_bytes = model.gib_for(disk_bytes) * model.GIB
-            plan.check_quota(size_bytes, tools.config.max_volume_bytes)
-            with tools.pool.open(volume_name) as volume:
+            with self.tools.pool.open(volume_name) as volume:
+                making.check_made_by(job, volume)
                 volume.resize(size_bytes)
         return disk_bytes, size_bytes, file_id
 
 
 class ConvertFile(_Reading):
-    """Write the disk inside onto the volume; what is zero stays a hole."""
+    """Write the disk inside onto the volume; what is zero stays a hole.
+
+    Whoever goes on with it inspects the file again: that it was, a record
+    says, which anybody may write.
+
+    :param replaces: the volume was there before.
+    """
 
     title = 'converting the image'
     default_provides = 'bytes_moved'
 
-    def execute(self, image_id: str, volume_name: str, disk_format: str,
-                source: Sequence[str] | None, disk_size_bytes: int,
+    def __init__(self, tools: Tools, *, is_staged: bool = False,
+                 replaces: bool = False) -> None:
+        super().__init__(tools, is_staged=is_staged)
+        self._replaces = replaces
+
+    def execute(self, job: str, image_id: str, volume_name: str,
+                disk_format: str, source: Sequence[str] | None,
+                size_bytes: int, is_size_fixed: bool, disk_size_bytes: int,
                 file_id: Sequence[Any]) -> int:
         tools, pool = self.tools, self.tools.pool
-        source = self._where(source)
         self._end_child(volume_name)
+        if tools.is_resumed:
+            disk_size_bytes, file_id = self.inspect(
+                image_id, volume_name, disk_format, source, size_bytes,
+                is_size_fixed)
+        source = self._where(source)
         place = model.SnapSpec(*source) if source else model.SnapSpec(
             pool.name, staging.stage_name(volume_name), '')
-        with _opened(tools, source, volume_name) as file, self.or_undo(
-                lambda: staging.wait_until_let_go(pool, volume_name)):
+        with _opened(tools, source, volume_name) as file, making.filling(
+                pool, volume_name, None if self._replaces else job,
+                self.or_undo(lambda: staging.wait_until_let_go(
+                    pool, volume_name))) as volume:
             tools.converter.to_disk(
                 qemu_img.RBDDisk(place.pool, place.image,
                                  tools.config.cluster,
@@ -225,12 +269,11 @@ class ConvertFile(_Reading):
                 size_bytes=disk_size_bytes, report=tools.report,
                 key=tools.key)
             moved = file.size_bytes
-        with _opened(tools, source, volume_name) as file:
-            if _identity(file, source) != list(file_id):
-                raise exception.ImageUnsafe(
-                    f'The data of image {image_id} was exchanged while it '
-                    'was read.')
-        with pool.open(volume_name) as volume:
+            with _opened(tools, source, volume_name) as again:
+                if _identity(again, source) != list(file_id):
+                    raise exception.ImageUnsafe(
+                        f'The data of image {image_id} was exchanged while '
+                        'it was read.')
             lineage.set_state(volume, lineage.COMPLETE)
         tools.report.check()  # no step follows that would
         return moved

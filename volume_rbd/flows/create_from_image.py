@@ -89,9 +89,10 @@ def _get_replacing_flow(tools: Tools, arguments: Mapping[str, Any]
     branches: dict[str, list[Task]] = {
         plan.Strategy.CONVERT: convert_image.get_tasks(
             tools, convert_image.find_stage(tools, arguments),
-            before_write=[ClearVolume(tools)]),
+            before_write=[ClearVolume(tools)], replaces=True),
         plan.Strategy.COPY: [ClearForCopy(tools), copy_image.CopyOver(tools)],
-        plan.Strategy.DOWNLOAD: [ClearVolume(tools), Download(tools)],
+        plan.Strategy.DOWNLOAD: [ClearVolume(tools),
+                                 Download(tools, replaces=True)],
     }
     flow = linear_flow.Flow(NAME)
     flow.add(strategies.get_flow(tools, arguments['choices'], branches),
@@ -109,6 +110,7 @@ class CloneImage(Task):
         parent = model.SnapSpec(*source)
         pool = self.tools.pool
         layout = self.tools.config.layout.of_clone()
+        verify.require(self.tools, image_id)
         if self.tools.is_resumed:
             self._drop(job, volume_name, source)
         try:
@@ -204,7 +206,11 @@ class Download(Task):
     title = 'downloading the image'
     default_provides = 'bytes_moved'
 
-    def execute(self, image_id: str, image_size_bytes: int,
+    def __init__(self, tools: Tools, *, replaces: bool = False) -> None:
+        super().__init__(tools)
+        self._replaces = replaces
+
+    def execute(self, job: str, image_id: str, image_size_bytes: int,
                 volume_name: str) -> int:
         report = self.tools.transfer()
         report.start(image_size_bytes)
@@ -213,6 +219,8 @@ class Download(Task):
         with contextlib.closing(self.tools.glance.download(
                 image_id, _CHUNK_BYTES)) as chunks, \
                 self.tools.pool.open(volume_name) as volume:
+            if not self._replaces:
+                making.check_made_by(job, volume)
             moved = inbound.write_stream(
                 verify.verified(self.tools, chunks), volume,
                 operations=operations, report=report)

@@ -6,7 +6,8 @@ A branch of a flow that shares the bytes of the image's snapshot is wrapped in
 with a :class:`VerifySnapshot` and tells :func:`confirm` what it opened; one
 that streams them passes them through :func:`verified`, and one that copies
 them feeds them to :func:`sinks`. The flow as a whole ends with :func:`at_end`,
-so that a branch that does none of it makes no volume.
+so that a branch that does none of it makes no volume; and what follows a
+VerifySnapshot asks :func:`require`.
 
 All of it only where ``tools.checker`` is there: the image is signed and the
 policy asks.
@@ -122,19 +123,27 @@ class RequireVerified(Task):
     is_cancellable = False
 
     def execute(self, image_id: str) -> None:
-        checker = self.tools.checker
-        if checker is None or checker.is_verified:
-            return
-        if self.tools.is_resumed:
-            # A verdict is in no record, which would not be believed.
-            raise exception.SignatureInvalid(
-                f'Who verified the signature of Glance image {image_id} was '
-                'killed, and the verdict is not known.',
-                remedy='Nothing was kept; create the volume again.')
+        require(self.tools, image_id)
+
+
+def require(tools: Tools, image_id: str) -> None:
+    """Asked at the end, and before the image is used by who relies on an
+    earlier step: that one may be done by a record only.
+
+    :raises SignatureInvalid: nobody has verified it in this process.
+    """
+    checker = tools.checker
+    if checker is None or checker.is_verified:
+        return
+    if tools.is_resumed:
+        # A verdict is in no record, which would not be believed.
         raise exception.SignatureInvalid(
-            f'The signature of Glance image {image_id} was not verified on '
-            'the way.',
-            remedy='Report this: it is an error of this program.')
+            f'Who verified the signature of Glance image {image_id} was '
+            'killed, and the verdict is not known.',
+            remedy='Nothing was kept; create the volume again.')
+    raise exception.SignatureInvalid(
+        f'The signature of Glance image {image_id} was not verified on the '
+        'way.', remedy='Report this: it is an error of this program.')
 
 
 def _snapshot_id(image: Image, parent: model.SnapSpec) -> int:

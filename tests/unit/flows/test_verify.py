@@ -6,15 +6,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from tests.signing import Signer, make_signer
 from tests.unit.world import SIZE, OnStep, World, content
 from volume_rbd import exception, model
-from volume_rbd.flows import create_from_image, verify
-from volume_rbd.flows.base import Result, Task
+from volume_rbd.flows import convert_image, create_from_image, verify
+from volume_rbd.flows.base import Result, Task, Tools
 from volume_rbd.plan import Reason
 
 NEW = 'volume-new'
@@ -249,3 +250,24 @@ def test_a_branch_that_verifies_nothing_makes_no_volume(
     with pytest.raises(exception.SignatureInvalid, match='on the way'):
         create(world, image_id)
     assert world.disks('volumes') == []
+
+
+def test_who_goes_on_believes_no_record_that_it_was_verified() -> None:
+    """Anybody may have written there that those steps are done."""
+    world = World()
+    image_id = world.make_image()
+    before = world.state()
+    given: dict[str, Any] = {
+        'job': 'job-1', 'image_id': image_id, 'volume_name': NEW,
+        'source': ['images', image_id, 'snap'], 'size_bytes': SIZE}
+    tools = Tools(world.config, world.cluster, world.glance, OnStep(),
+                  cast(Any, SimpleNamespace(is_verified=False)),
+                  world.converter, is_resumed=True)
+    with pytest.raises(exception.SignatureInvalid, match='killed'):
+        create_from_image.CloneImage(tools).execute(**given)
+    with pytest.raises(exception.SignatureInvalid, match='killed'):
+        convert_image.ConvertFile(tools).execute(
+            **given, disk_format='qcow2', is_size_fixed=True,
+            disk_size_bytes=SIZE, file_id=['x', 1])
+    assert world.state() == before
+    assert not world.converter.calls
