@@ -216,7 +216,7 @@ def test_that_an_image_was_inspected_no_record_says(estate: Estate) -> None:
                             [disk.id, disk.snaps[0].id]]}
             book[key] = json.dumps(found)
 
-    [outcome] = estate.driver().jobs.recover_until_idle(10)
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
 
     assert estate.world.converter.calls == []
     assert isinstance(outcome.error, exception.ImageUnsafe)

@@ -65,7 +65,7 @@ def test_an_upload_whose_process_stops_is_finished_by_another(
     estate.make_volume()
     stopped = estate.stop_at(step, upload)
 
-    [outcome] = estate.driver().jobs.recover_until_idle(10)
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
 
     assert outcome.state is State.DONE
     assert outcome.job.id == stopped.job
@@ -86,7 +86,7 @@ def test_an_upload_without_a_record_is_undone(estate: Estate) -> None:
     before = estate.world.state()
     stopped = estate.stop_at(_UPLOAD_STEPS[0], upload)
 
-    [outcome] = estate.driver().jobs.recover_until_idle(10)
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
 
     assert outcome.state is State.UNDONE
     assert isinstance(stopped.wake(), exception.JobLost)
@@ -102,7 +102,7 @@ def test_a_create_whose_process_stops_is_finished_by_another(
     stopped = estate.stop_at(step, lambda driver, report: (
         driver.images.create(NEW_SPEC, image_id, report=report)))
 
-    [outcome] = estate.driver().jobs.recover_until_idle(10)
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
 
     assert outcome.state is State.DONE
     assert estate.world.read('volumes', NEW)[:len(DATA)] == DATA
@@ -123,7 +123,7 @@ def test_a_volume_that_nobody_waits_for_any_more_is_undone(
             NEW_SPEC, VOLUME, report=report,
             is_undone_when_lost=is_undone)))
 
-    [outcome] = estate.driver().jobs.recover_until_idle(10)
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
 
     assert outcome.state is state
     assert (NEW in estate.world.disks('volumes')) is not is_undone
@@ -228,7 +228,7 @@ def test_an_image_that_was_deleted_meanwhile_undoes_its_upload(
     [image_id] = estate.world.disks('images')
     del estate.world.server.records[image_id]
 
-    [outcome] = estate.driver().jobs.recover_until_idle(10)
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
 
     assert outcome.state is State.UNDONE
     assert estate.world.state() == before
@@ -248,7 +248,7 @@ def test_a_clone_that_was_killed_half_made_is_the_jobs_own(
     if is_deleted:
         del estate.world.server.records[record]
 
-    [outcome] = estate.driver().jobs.recover_until_idle(10)
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
 
     if is_deleted:
         assert outcome.state is State.UNDONE
@@ -274,7 +274,7 @@ def test_a_record_that_nobody_waits_for_goes_with_its_upload(
         volume.remove_snapshot(registration.source_snapshot(record))
     estate.world.cluster.pool('volumes').remove(VOLUME)
 
-    [outcome] = estate.driver().jobs.recover_until_idle(10)
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
 
     assert outcome.state is State.UNDONE
     assert estate.world.disks('images') == []
@@ -326,7 +326,7 @@ def test_what_could_not_be_undone_is_undone_later(estate: Estate) -> None:
     assert info.state is State.UNDOING
     assert estate.world.state() != before
 
-    [outcome] = driver.jobs.recover_until_idle(10)
+    [*_, outcome] = driver.jobs.recover_until_idle(10)
 
     assert outcome.state is State.UNDONE
     assert '413' in str(outcome.error)
@@ -383,7 +383,7 @@ def test_so_it_is_where_it_is_only_looked_at_or_undone(estate: Estate
         estate.driver().jobs.settle(info.id)
     [info] = driver.jobs.list()
     assert (info.state, info.note.attempts) == (State.UNDOING, 0)
-    [outcome] = estate.driver().jobs.recover_until_idle(10)
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
     assert outcome.state is State.UNDONE
     estate.check_no_job()
 
@@ -420,7 +420,7 @@ def test_without_its_book_what_bears_its_mark_is_undone(
     books.remove(f'book.{stopped.job}')
     time.sleep(1.1)
 
-    [outcome] = estate.driver().jobs.recover_until_idle(10)
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
 
     assert outcome.state is State.UNDONE
     assert isinstance(stopped.wake(), exception.VolumeRBDError)
@@ -443,7 +443,7 @@ def test_without_its_book_what_has_the_name_may_be_anybodys(estate: Estate
     records.open(_job(operation='create_volume', arguments=arguments,
                       claims=(f'volume/{VOLUME}',)))
 
-    [outcome] = estate.driver().jobs.recover_until_idle(10)
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
 
     assert outcome.state is State.UNDONE
     assert estate.world.read('volumes', VOLUME) == before
@@ -497,7 +497,7 @@ def test_what_was_over_with_a_passphrase_ends_without_it(
         patched.setattr(JobRecords, 'remember', _no_answer)
         driver.encryption.create_blank(NEW_SPEC, passphrase='00' * 16)
 
-    [outcome] = estate.driver().jobs.recover_until_idle(10)
+    [*_, outcome] = estate.driver().jobs.recover_until_idle(10)
 
     assert outcome.state is State.DONE
     assert estate.world.volumes.has_image(NEW)
@@ -680,7 +680,7 @@ def test_a_note_that_is_none_of_ours_says_nothing(estate: Estate,
 
     [info] = driver.jobs.list()
     assert info.note == Note(state=State.ABANDONED.value)
-    [outcome] = driver.jobs.recover_until_idle(10)
+    [*_, outcome] = driver.jobs.recover_until_idle(10)
     assert outcome.state is State.DONE
     estate.check_no_job()
 

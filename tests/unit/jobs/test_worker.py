@@ -288,7 +288,7 @@ def test_a_worker_that_is_lost_is_followed_by_another(yard: Yard) -> None:
 
     with yard.working() as other:
         time.sleep(1.2)
-        [outcome] = other.jobs.recover_until_idle(20)
+        [*_, outcome] = other.jobs.recover_until_idle(20)
         assert outcome.state is State.DONE
     result = waiting.end().result
     stopped.wake()
