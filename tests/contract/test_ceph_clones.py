@@ -190,9 +190,10 @@ def test_a_clone_inherits_all_image_metadata(ceph):
 
 
 # -- format 1 --------------------------------------------------------------
-def test_where_format_2_is_refused_the_snapshot_is_protected(ceph):
+@pytest.mark.parametrize('private', [False, True])
+def test_where_format_2_is_refused_the_snapshot_is_protected(ceph, private):
     parent, child = ceph.new_parent(), ceph.name()
-    old = ceph.world.cluster(clone_format=1)
+    old = ceph.world.cluster(clone_format=1, private=private)
 
     old.pool('images').clone(parent, child)
 

@@ -71,7 +71,8 @@ def _clone_format_1(cluster: RadosCluster, parent: model.SnapSpec,
                 f'Cannot clone {parent}: there is no such snapshot.')
         try:
             image.protect_snapshot(parent.snapshot)
-            _clone(cluster.in_clone_format_1(), parent, child, options)
+            with cluster.in_clone_format_1() as other:
+                _clone(other, parent, child, options)
         except exception.VolumeRBDError as error:
             if not found.is_protected:
                 image.unprotect_snapshot(parent.snapshot)

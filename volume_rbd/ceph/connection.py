@@ -39,6 +39,7 @@ from volume_rbd.opts import ClusterConfig
 DEFAULT_TIMEOUT_S = 300
 # As Ceph's own mon_osd_blocklist_default_expire.
 _BLOCKLIST_S = 3600
+_CLONE_FORMAT = 'rbd_default_clone_format'
 
 _registry_lock = native.lock()
 _registry: dict[ClusterConfig, RadosCluster] = {}
@@ -187,18 +188,33 @@ class RadosCluster:
         finally:
             session.release()
 
-    def in_clone_format_1(self) -> RadosCluster:
-        """A second connection that makes clones of format 1.
+    @contextlib.contextmanager
+    def in_clone_format_1(self) -> Iterator[RadosCluster]:
+        """A connection that makes clones of format 1 within the block.
 
-        The bindings of Ceph 16 take the format from the configuration only,
-        and to change that on a connection would change it for all threads.
+        The bindings of Ceph 16 take the format from the configuration only.
+        To change that on a connection would change it for all threads: so it
+        is another connection. That of a job is one thread's, and must be the
+        only one by which it changes anything: whoever takes the job up shuts
+        out that one.
         """
+        if self._reconnects:
+            yield self._open_format_1()
+            return
+        with self.session() as session:
+            before = session.handle.conf_get(_CLONE_FORMAT)
+            session.handle.conf_set(_CLONE_FORMAT, '1')
+            try:
+                yield self
+            finally:
+                session.handle.conf_set(_CLONE_FORMAT, before)
+
+    def _open_format_1(self) -> RadosCluster:
         with self._lock:
             if self._format1 is None:
                 self._format1 = RadosCluster(
-                    self._config, reconnects=self._reconnects,
-                    overrides={**self._overrides,
-                               'rbd_default_clone_format': '1'})
+                    self._config, overrides={**self._overrides,
+                                             _CLONE_FORMAT: '1'})
             return self._format1
 
     def _acquire_with(self, pool: str, namespace: str
@@ -272,7 +288,7 @@ class RadosCluster:
         handle = self._configure({
             'client_mount_timeout': str(timeout_s),
             'rados_mon_op_timeout': str(timeout_s),
-            'rbd_default_clone_format': '2',
+            _CLONE_FORMAT: '2',
             **self._overrides})
         try:
             handle.connect()
