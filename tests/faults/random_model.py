@@ -72,6 +72,7 @@ class KilledModel(Model):
         self.kills = 0
         self.lost_watches = 0
         self._effects: dict[str, int] = {}
+        self._used: frozenset[str] = frozenset()
         self._choices: list[tuple[int, Callable[[], Step | None]]] = [
             (3, self.create), (3, self.grow), (4, self.take_snapshot),
             (3, self.delete_snapshot), (3, self.copy), (3, self.clone),
@@ -93,17 +94,17 @@ class KilledModel(Model):
         """Two that do not touch the same."""
         weights = [weight for weight, _ in self._choices]
         steps: list[Step] = []
-        used: frozenset[str] = frozenset()
+        self._used = frozenset()
         while len(steps) < 2:
             [(_, choose)] = self.random.choices(self._choices, weights)
             step = choose()
             if step is None:
                 continue
-            if step.uses & used:
+            if step.uses & self._used:
                 step.otherwise()
                 continue
             steps.append(step)
-            used |= step.uses
+            self._used |= step.uses
         return steps
 
     def _point(self, step: Step) -> KillPoint | None:
@@ -249,7 +250,10 @@ class KilledModel(Model):
         if not self.volumes:
             return None
         if len(self.images) >= MOST_IMAGES:
-            self._delete_image(self.some(self.images))
+            # Not the one that the other process makes a volume of now.
+            self._delete_image(self.some(
+                {image: data for image, data in self.images.items()
+                 if image not in self._used}))
         source, image = self.some(self.volumes), new_id(self.tag)
         disk_format = self.random.choice(('raw', 'raw', 'qcow2'))
         data = bytes(self.volumes[source].data)
