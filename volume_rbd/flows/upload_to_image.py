@@ -29,7 +29,7 @@ from volume_rbd.flows import (
     snapshots,
     strategies,
 )
-from volume_rbd.flows.base import Task, Tools
+from volume_rbd.flows.base import Task, Tools, is_cancelled
 from volume_rbd.flows.registration import source_snapshot
 from volume_rbd.flows.sending import send
 
@@ -150,13 +150,8 @@ class GiveUpRecord(Task):
                 self.tools.glance.delete_image(image_id)
 
     def _is_waited_for(self) -> bool:
-        if self.tools.is_resumed:
-            return False
-        try:
-            self.tools.report.check()
-        except exception.Cancelled:
-            return False
-        return True
+        return not (self.tools.is_resumed
+                    or is_cancelled(self.tools.report))
 
 
 class SnapshotVolume(Task):

@@ -27,6 +27,7 @@ from volume_rbd.jobs.waits import Answer, Waits
 
 LOG = logging.getLogger(__name__)
 
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """What came of a job that was looked at.
@@ -382,7 +383,8 @@ class _Ended:
 
     :param unsettled: what the job is where nothing came of the run.
     :param flow: that was run, or undone.
-    :param has_begun: there is a logbook: something may have been made.
+    :param has_begun: something may have been made, by this process or the
+        one before.
     :param is_posted: it was only begun, for others.
     """
 

@@ -233,47 +233,37 @@ def test_bytes_pass_at_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 93 <= clock.now - begin <= 101
 
 
-def test_the_end_of_the_hours_stops_what_runs() -> None:
-    clock = Clock()
-    hours = {'open': True}
-    spent = Budget(Pulse(), operations=1, most={}, clock=clock,
-                   is_open=lambda: hours['open'])
+def _run_out_of_hours(heart: Pulse, *, overdue: bool) -> list[int]:
+    """:returns: the steps that were reached; the third one ends the hours.
+    """
+    clock, reached = Clock(), []
+    spent = Budget(heart, operations=1, most={}, clock=clock,
+                   is_open=lambda: not reached or reached[-1] < 3)
+    if overdue:
+        assert spent.is_held_back(PURGE)
+        clock.now += OVERDUE_S
     spent.leave_rest()
-    reached = []
 
     def work(on_progress: budget.OnProgress) -> None:
         for step in range(10):
             reached.append(step)
-            hours['open'] = step < 3
+            clock.now += 60 * overdue
             on_progress(step + 1, 10)
 
     with pytest.raises(exception.Cancelled, match='time of day'):
         spent.run(PURGE, work, check=_never_over)
-    assert reached == [0, 1, 2, 3]
+    return reached
+
+
+def test_the_end_of_the_hours_stops_what_runs() -> None:
+    assert _run_out_of_hours(Pulse(), overdue=False) == [0, 1, 2, 3]
 
 
 def test_the_end_of_the_hours_stops_what_was_overdue_too() -> None:
     """Begun although the cluster was in a bad way, and not yet done."""
-    heart, clock = Pulse(), Clock()
-    hours = {'open': True}
+    heart = Pulse()
     heart.trouble = BAD
-    spent = Budget(heart, operations=1, most={}, clock=clock,
-                   is_open=lambda: hours['open'])
-    assert spent.is_held_back(PURGE)
-    clock.now += OVERDUE_S
-    spent.leave_rest()
-    reached = []
-
-    def work(on_progress: budget.OnProgress) -> None:
-        for step in range(10):
-            reached.append(step)
-            hours['open'] = step < 3
-            clock.now += 60
-            on_progress(step + 1, 10)
-
-    with pytest.raises(exception.Cancelled, match='time of day'):
-        spent.run(PURGE, work, check=_never_over)
-    assert reached == [0, 1, 2, 3]
+    assert _run_out_of_hours(heart, overdue=True) == [0, 1, 2, 3]
 
 
 def test_a_waiting_user_s_flatten_gets_the_slot_of_a_running_one() -> None:

@@ -568,17 +568,31 @@ def test_a_registration_that_glance_lost_is_made_again(estate: Estate
     estate.check_no_job()
 
 
-def test_who_cancels_has_nothing_registered_again(estate: Estate) -> None:
+def _wait_for_glance(estate: Estate) -> tuple[RBDDriver, str]:
+    """An upload whose registration Glance does not finish.
+
+    :returns: with the id of the image.
+    """
     estate.make_volume()
     estate.world.configure(registration_timeout_s=0.05)
-    server = estate.world.server
-    server.activation_polls = None
+    estate.world.server.activation_polls = None
     driver = estate.driver()
     with pytest.raises(exception.RegistrationPending):
         upload(driver)
     [image_id] = estate.world.disks('images')
-    server.records[image_id].pending_url = None
-    server.records[image_id].tasks[-1]['status'] = 'failure'
+    return driver, image_id
+
+
+def _give_up(estate: Estate, image_id: str) -> None:
+    """As Glance does."""
+    record = estate.world.server.records[image_id]
+    record.pending_url = None
+    record.tasks[-1]['status'] = 'failure'
+
+
+def test_who_cancels_has_nothing_registered_again(estate: Estate) -> None:
+    driver, image_id = _wait_for_glance(estate)
+    _give_up(estate, image_id)
     [info] = driver.jobs.list()
 
     outcome = driver.jobs.cancel(info.id)
@@ -592,14 +606,7 @@ def test_who_cancels_has_nothing_registered_again(estate: Estate) -> None:
 def test_who_cancels_what_glance_is_at_work_with_is_told_what_to_do(
         estate: Estate) -> None:
     """And whoever looks at it later knows that it was cancelled."""
-    estate.make_volume()
-    estate.world.configure(registration_timeout_s=0.05)
-    server = estate.world.server
-    server.activation_polls = None
-    driver = estate.driver()
-    with pytest.raises(exception.RegistrationPending):
-        upload(driver)
-    [image_id] = estate.world.disks('images')
+    driver, image_id = _wait_for_glance(estate)
     [info] = driver.jobs.list()
 
     outcome = driver.jobs.cancel(info.id)
@@ -608,8 +615,7 @@ def test_who_cancels_what_glance_is_at_work_with_is_told_what_to_do(
     assert outcome.state is State.WAITING
     assert outcome.error is not None
     assert 'Delete the image' in outcome.error.remedy
-    server.records[image_id].pending_url = None  # Glance gave it up
-    server.records[image_id].tasks[-1]['status'] = 'failure'
+    _give_up(estate, image_id)
     [*_, last] = estate.driver().jobs.recover_until_idle(10)
     assert last.state is State.UNDONE
     assert estate.world.disks('images') == []
