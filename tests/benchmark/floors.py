@@ -29,7 +29,8 @@ class Floors:
         self._service = _session(service)
         self._cluster = rados.Rados(
             name='client.cinder', conffile=user['CEPH_CONF'],
-            conf={'rbd_default_clone_format': '2'})
+            conf={'rbd_default_clone_format': '2',
+                  'librados_thread_count': '1'})
         self._cluster.connect()
         self.fsid = self._cluster.get_fsid()
         self.volumes = self._cluster.open_ioctx('volumes')

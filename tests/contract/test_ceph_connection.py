@@ -3,11 +3,15 @@
 
 import base64
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
+from tests.contract.ceph_fixtures import Ceph
 from volume_rbd import exception
 from volume_rbd.ceph import bindings, connection
 
@@ -265,6 +269,49 @@ def test_a_wrong_ceph_conf_is_said_at_once(real_world, tmp_path, text):
         _ = connection.RadosCluster(config).fsid
 
     assert time.monotonic() - begin < 2
+
+
+_OPEN_AND_CLOSE = """
+import sys, threading, time
+from volume_rbd.ceph import connection
+from volume_rbd.opts import ClusterConfig
+
+path, name, seconds = sys.argv[1:]
+cluster = connection.connect(ClusterConfig(user='admin', ceph_conf=path))
+pool = cluster.pool('volumes')
+end = time.monotonic() + float(seconds)
+
+
+def work():
+    while time.monotonic() < end:
+        with pool.open(name, read_only=True):
+            pass
+
+
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.real
+def test_what_is_closed_as_soon_as_it_is_open_does_not_crash(
+        real_world):
+    """With two threads of librados a clone does within a second or two
+    (16.2) where, as here, freed memory is filled, so that whoever still uses
+    it is found."""
+    ceph = Ceph(real_world)
+    clone = ceph.new_clone(ceph.new_parent(), ceph.volumes)
+
+    done = subprocess.run(
+        [sys.executable, '-c', _OPEN_AND_CLOSE, real_world.ceph_conf,
+         clone, '8'], capture_output=True, text=True, timeout=120,
+        env={**os.environ, 'MALLOC_PERTURB_': '165'})
+
+    ceph.clean_up()
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.real

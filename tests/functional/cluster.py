@@ -20,6 +20,9 @@ from tests.functional import content
 from volume_rbd.ceph import bindings
 
 POOLS = ('volumes', 'images', 'vms')
+# With two, what is closed as soon as it is open crashes the process: see
+# doc/source/contributor/decisions/0021-one-thread-of-librados.rst.
+_ALONE = {'librados_thread_count': '1'}
 
 
 class Cluster:
@@ -30,7 +33,7 @@ class Cluster:
         self._rbd = bindings.rbd()
         self._handle = bindings.rados().Rados(
             name='client.admin', conffile=conf,
-            conf={'rbd_default_clone_format': '2'})
+            conf={**_ALONE, 'rbd_default_clone_format': '2'})
         self._handle.connect()
         self._ioctxs: dict[str, Any] = {}
 
@@ -102,7 +105,7 @@ class Cluster:
         if clone_format == 1:
             handle = bindings.rados().Rados(
                 name='client.admin', conffile=self.conf,
-                conf={'rbd_default_clone_format': '1'})
+                conf={**_ALONE, 'rbd_default_clone_format': '1'})
             handle.connect()
         try:
             with handle.open_ioctx(parent[0]) as source, \

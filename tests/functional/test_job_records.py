@@ -131,7 +131,7 @@ def test_a_pool_without_room_undoes_the_job_and_with_room_it_works(
     image = desk.house.member.make(data)
     words = 'create', f'volume-{uuid.uuid4()}', '--image', image
     with desk.house.nothing_changes():
-        with desk.start(*words) as program:
+        with desk.start(*words, config=desk.crawling) as program:
             program.wait_for(MOVED)
             try:
                 cluster.set_quota('volumes', MIB)
