@@ -29,8 +29,7 @@ class Floors:
         self._service = _session(service)
         self._cluster = rados.Rados(
             name='client.cinder', conffile=user['CEPH_CONF'],
-            conf={'rbd_default_clone_format': '2',
-                  'librados_thread_count': '1'})
+            conf={'rbd_default_clone_format': '2'})
         self._cluster.connect()
         self.fsid = self._cluster.get_fsid()
         self.volumes = self._cluster.open_ioctx('volumes')

@@ -73,8 +73,8 @@ class PoolCluster(Cluster):
         for name, image_id in self._ids(pool):
             if is_due(name):
                 with contextlib.suppress(self._rbd.ImageNotFound), \
-                        self._rbd.Image(self.ioctx(pool), image_id=image_id,
-                                        read_only=True) as image:
+                        self.open(pool, image_id=image_id,
+                                  read_only=True) as image:
                     found |= {(name, f'rbd_header.{image_id}', each['addr'])
                               for each in image.watchers_list()}
         living = self._living_watches() if found else set()
@@ -88,8 +88,6 @@ class PoolCluster(Cluster):
 
     def _living_watches(self) -> set[tuple[str, str]]:
         """Objects and addresses. They end by themselves."""
-        # Not by osd_command of the bindings: after it the process may be
-        # aborted by a thread of librados (16.2, seen within minutes).
         out = self.ceph('tell', 'osd.0', 'dump_watchers', '-f', 'json')
         return {(each['object'], '{addr}/{nonce}'.format(
             **each['entity_addr_t'])) for each in json.loads(out)}

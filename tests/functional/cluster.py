@@ -20,9 +20,6 @@ from tests.functional import content
 from volume_rbd.ceph import bindings
 
 POOLS = ('volumes', 'images', 'vms')
-# With two, what is closed as soon as it is open crashes the process: see
-# doc/source/contributor/decisions/0021-one-thread-of-librados.rst.
-_ALONE = {'librados_thread_count': '1'}
 
 
 class Cluster:
@@ -33,7 +30,7 @@ class Cluster:
         self._rbd = bindings.rbd()
         self._handle = bindings.rados().Rados(
             name='client.admin', conffile=conf,
-            conf={**_ALONE, 'rbd_default_clone_format': '2'})
+            conf={'rbd_default_clone_format': '2'})
         self._handle.connect()
         self._ioctxs: dict[str, Any] = {}
 
@@ -60,11 +57,18 @@ class Cluster:
 
     # -- rbd_images --------------------------------------------------------
     @contextlib.contextmanager
-    def open(self, pool: str, name: str, snapshot: str | None = None, *,
-             read_only: bool = False) -> Iterator[Any]:
-        with self._rbd.Image(self.ioctx(pool), name, snapshot=snapshot,
-                             read_only=read_only) as image:
+    def open(self, pool: str, name: str | None = None,
+             snapshot: str | None = None, **options: Any) -> Iterator[Any]:
+        ioctx = self.ioctx(pool)
+        image = self._rbd.Image(ioctx, name, snapshot=snapshot, **options)
+        try:
             yield image
+        finally:
+            # Else librbd may crash, see doc/source/contributor/decisions/
+            # 0021-closed-when-it-is-safe.rst.
+            ioctx.aio_stat('rbd_directory', lambda *_: None
+                           ).wait_for_complete_and_cb()
+            image.close()
 
     def names(self, pool: str) -> list[str]:
         return sorted(self._rbd.RBD().list(self.ioctx(pool)))
@@ -105,7 +109,7 @@ class Cluster:
         if clone_format == 1:
             handle = bindings.rados().Rados(
                 name='client.admin', conffile=self.conf,
-                conf={**_ALONE, 'rbd_default_clone_format': '1'})
+                conf={'rbd_default_clone_format': '1'})
             handle.connect()
         try:
             with handle.open_ioctx(parent[0]) as source, \
@@ -263,8 +267,8 @@ class Cluster:
                     lines |= _describe(pool, name, image)
             for entry in self.trash(pool):
                 lines.add(f'{pool} trash: {entry["name"]}')
-                with self._rbd.Image(self.ioctx(pool), read_only=True,
-                                     image_id=entry['id']) as image:
+                with self.open(pool, image_id=entry['id'],
+                               read_only=True) as image:
                     lines |= _describe(f'{pool} trash', entry['name'], image)
             lines |= {f'{pool} group: {name}' for name in
                       self._rbd.RBD().group_list(self.ioctx(pool))}
@@ -316,17 +320,15 @@ class Cluster:
                  image_id: str | None = None) -> None:
         rbd = self._rbd
         ioctx = self.ioctx(pool)
-        with contextlib.suppress(rbd.Error):
-            opened = (rbd.Image(ioctx, name) if name
-                      else rbd.Image(ioctx, image_id=image_id))
-            with opened as image:
-                for found in list(image.list_snaps()):
-                    with contextlib.suppress(rbd.Error):
-                        if (found['namespace'] == 0
-                                and image.is_protected_snap(found['name'])):
-                            image.unprotect_snap(found['name'])
-                    with contextlib.suppress(rbd.Error):
-                        image.remove_snap_by_id(found['id'])
+        with contextlib.suppress(rbd.Error), \
+                self.open(pool, name, image_id=image_id) as image:
+            for found in list(image.list_snaps()):
+                with contextlib.suppress(rbd.Error):
+                    if (found['namespace'] == 0
+                            and image.is_protected_snap(found['name'])):
+                        image.unprotect_snap(found['name'])
+                with contextlib.suppress(rbd.Error):
+                    image.remove_snap_by_id(found['id'])
         with contextlib.suppress(rbd.Error):
             if name:
                 rbd.RBD().remove(ioctx, name)

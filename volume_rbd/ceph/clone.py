@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from volume_rbd import exception, model
-from volume_rbd.ceph import bindings, header, snapshot, trash
+from volume_rbd.ceph import bindings, handle, header, snapshot, trash
 from volume_rbd.ceph.interface import ChildInfo, ParentInfo
 from volume_rbd.ceph.session import Session
 
@@ -53,7 +53,8 @@ def _clone(cluster: RadosCluster, parent: model.SnapSpec,
 
 def _require_image(ioctx: Any, parent: model.SnapSpec) -> None:
     try:
-        bindings.rbd().Image(ioctx, parent.image, read_only=True).close()
+        with handle.opened(ioctx, parent.image, read_only=True):
+            pass
     except bindings.rbd().ImageNotFound:
         raise exception.ImageNotFound(
             f'Cannot clone {parent}: there is no rbd_image '
@@ -134,7 +135,7 @@ def _is_flattened_soon(ioctx: Any, image_id: str) -> bool:
 def _snapshot_name(ioctx: Any, image_id: str, snapshot_id: int) -> str:
     # What the child knows is the random name of the trash namespace, or the
     # first one, depending on when it was opened.
-    with bindings.rbd().Image(
+    with handle.opened(
             ioctx, image_id=image_id, read_only=True) as image:
         for found in snapshot.snapshots(image):
             if found.id == snapshot_id:

@@ -9,11 +9,6 @@ Timeouts
     rados_osd_op_timeout stays 0: librbd would report a write as failed that
     may still be applied after a later one.
 
-Threads
-    One thread of librados calls back, not two: librbd's two take each other's
-    rbd_image away when it is closed as soon as it is open, and the process
-    crashes (decision 0021).
-
 Retries
     Only what may pass by itself is tried again: monitors that do not answer.
     A wrong ceph.conf, keyring or user stays wrong and is said at once.
@@ -45,7 +40,6 @@ DEFAULT_TIMEOUT_S = 300
 # As Ceph's own mon_osd_blocklist_default_expire.
 _BLOCKLIST_S = 3600
 _CLONE_FORMAT = 'rbd_default_clone_format'
-_THREADS = 'librados_thread_count'
 
 _registry_lock = native.lock()
 _registry: dict[ClusterConfig, RadosCluster] = {}
@@ -295,7 +289,6 @@ class RadosCluster:
             'client_mount_timeout': str(timeout_s),
             'rados_mon_op_timeout': str(timeout_s),
             _CLONE_FORMAT: '2',
-            _THREADS: '1',
             **self._overrides})
         try:
             handle.connect()

@@ -13,6 +13,7 @@ from volume_rbd.ceph import (
     bindings,
     clone,
     errors,
+    handle,
     header,
     interface,
     layouts,
@@ -135,7 +136,7 @@ class RBDImage:
 
     def rebuild_object_map(self) -> None:
         # A second handle: this one stays at where it is.
-        with self._doing('rebuild the object map of'), bindings.rbd().Image(
+        with self._doing('rebuild the object map of'), handle.opened(
                 self._ioctx, image_id=self._id) as raw:
             object_map.rebuild(raw)
 
@@ -214,7 +215,7 @@ class RBDImage:
             with self._doing(what):
                 return clone.children(self._raw)
         # A second handle: this one may have operations in flight.
-        with self._doing(what, f'#{snapshot_id}'), bindings.rbd().Image(
+        with self._doing(what, f'#{snapshot_id}'), handle.opened(
                 self._ioctx, image_id=self._id, read_only=True) as raw:
             raw.set_snap_by_id(snapshot_id)
             return clone.children(raw)

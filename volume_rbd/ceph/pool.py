@@ -14,6 +14,7 @@ from volume_rbd.ceph import (
     clone,
     errors,
     group,
+    handle,
     header,
     layouts,
     mon,
@@ -129,7 +130,7 @@ class RBDPool:
             with session.translating('open', spec):
                 raw = bindings.rbd().Image(
                     ioctx, name, read_only=is_read_only)
-            with _closing(session, raw, spec):
+            with _closing(session, ioctx, raw, spec):
                 if snapshot is not None:
                     on = model.SnapSpec(self._name, name, snapshot)
                     with session.translating('open', on):
@@ -145,7 +146,7 @@ class RBDPool:
             with session.translating('open by id', self._spec(image_id)):
                 raw = bindings.rbd().Image(
                     ioctx, image_id=image_id, read_only=is_read_only)
-            with _closing(session, raw, self._spec(image_id)):
+            with _closing(session, ioctx, raw, self._spec(image_id)):
                 spec = self._spec(raw.get_name())
                 if snapshot_id is not None:
                     on = model.SnapSpec(
@@ -229,7 +230,7 @@ class RBDPool:
 
 
 @contextlib.contextmanager
-def _closing(session: Session, raw: Any, spec: model.ImageSpec
+def _closing(session: Session, ioctx: Any, raw: Any, spec: model.ImageSpec
              ) -> Iterator[None]:
     try:
         yield
@@ -237,7 +238,7 @@ def _closing(session: Session, raw: Any, spec: model.ImageSpec
         # The first error says more than one of closing.
         with contextlib.suppress(exception.VolumeRBDError), \
                 session.translating('close', spec):
-            raw.close()
+            handle.close(ioctx, raw)
         raise
     with session.translating('close', spec):
-        raw.close()
+        handle.close(ioctx, raw)
