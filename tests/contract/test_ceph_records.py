@@ -152,6 +152,12 @@ def test_a_lock_ends_by_itself_unless_it_is_prolonged(ceph, records):
     assert not records.unlock('one', 'job')
 
 
+def test_a_lock_may_be_without_an_end(records):
+    assert records.lock('one', 'job', duration_s=0)
+
+    assert records.find_lock('one').expires_s == 0
+
+
 def test_a_lock_is_taken_away_from_whom_is_named(ceph, records):
     other = ceph.world.cluster(private=True).records(
         'volumes', records.namespace)

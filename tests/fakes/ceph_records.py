@@ -95,7 +95,8 @@ class FakeRecords:
             if holder and (holder.client, holder.owner) != (client, owner):
                 return False
             self._locks[*self._place, name] = interface.LockHolder(
-                client, owner, time.time() + duration_s, note)
+                client, owner,
+                time.time() + duration_s if duration_s else 0, note)
             return True
 
     def unlock(self, name: str, owner: str) -> bool:
@@ -120,4 +121,5 @@ class FakeRecords:
 
     def _holder(self, name: str) -> interface.LockHolder | None:
         holder = self._locks.get((*self._place, name))
-        return holder if holder and holder.expires_s > time.time() else None
+        ends_s = holder.expires_s if holder else 0
+        return holder if not ends_s or ends_s > time.time() else None

@@ -460,7 +460,7 @@ class LockHolder:
         has another.
     :param owner: as it was given when the lock was taken.
     :param expires_s: when the lock ends by itself, seconds since the epoch
-        by the clock of the OSD.
+        by the clock of the OSD; 0: never.
     :param note: for people.
     """
 
@@ -514,6 +514,7 @@ class Records(Protocol):
         writing: all have to ask for it.
 
         :param owner: a lock belongs to this word and this connection.
+        :param duration_s: 0: it does not end by itself.
         :returns: False where somebody else has it.
         """
 

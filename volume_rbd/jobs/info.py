@@ -50,7 +50,7 @@ def describe(records: JobRecords, entry: Entry, job_lease_s: int) -> JobInfo:
     note, _ = records.note(entry.id)
     holder = records.find_lock(entry.id)
     lease_s = None
-    if holder is not None and not node.is_gone(holder.owner):
+    if holder is not None and node.works(holder):
         # The OSD's clock and ours need not agree.
         lease_s = min(max(holder.expires_s - time.time(), 0.0),
                       float(job_lease_s))

@@ -91,13 +91,14 @@ class Lease:
             time.sleep(_PAUSE_S)
 
     def take_over(self) -> bool:
-        """As :meth:`take`; at once from a process of this host that is gone.
-        """
+        """As :meth:`take`; at once where nobody works under it, see
+        :func:`.node.works`."""
         if self.take():
             return True
         holder = self._records.find_lock(self._job_id)
-        if holder is not None and node.is_gone(holder.owner):
-            LOG.info('The process of job %s is gone', self._job_id)
+        if holder is not None and not node.works(holder):
+            LOG.info('Nobody works at job %s: its lease of %s is broken',
+                     self._job_id, holder.owner)
             self._records.break_lock(self._job_id, holder)
         return self.take()
 

@@ -11,10 +11,18 @@ from __future__ import annotations
 import os
 import socket
 
+from volume_rbd.ceph.interface import LockHolder
+
 
 def describe() -> str:
     """The word of this process."""
     return '/'.join((*_place(), str(os.getpid()), _started(os.getpid())))
+
+
+def works(holder: LockHolder) -> bool:
+    """Whether somebody may be at work under that lease. Not so a process of
+    this host that is gone, nor a lock without an end, as none of ours is."""
+    return bool(holder.expires_s) and not is_gone(holder.owner)
 
 
 def is_gone(word: str) -> bool:

@@ -228,8 +228,7 @@ class JobRecords:
         return sorted(filter(is_id, begun))
 
     def is_nobodys(self, job_id: str) -> bool:
-        """Whether nobody has its lease, or a process of this host that is
-        gone."""
+        """Whether nobody works under its lease."""
         return not is_id(job_id) or self._is_free(_name(job_id))
 
     def is_awaited(self, job_id: str) -> bool:
@@ -238,7 +237,7 @@ class JobRecords:
 
     def _is_free(self, name: str) -> bool:
         holder = self._records.find_lock(name)
-        return holder is None or node.is_gone(holder.owner)
+        return holder is None or not node.works(holder)
 
     # -- history -------------------------------------------------------------
     def remember(self, job: Job, note: Note) -> None:

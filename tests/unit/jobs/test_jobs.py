@@ -729,6 +729,23 @@ def test_a_process_that_is_gone_has_no_job(
     monkeypatch.undo()
 
 
+def test_a_lock_without_an_end_is_no_lease(estate: Estate) -> None:
+    """Whoever may write to the pool can take one."""
+    estate.make_volume()
+    stopped = estate.stop_at('cloning the volume', upload)
+    records = estate.world.cluster.records('volumes', NAMESPACE)
+    if holder := records.find_lock(f'job.{stopped.job}'):
+        records.break_lock(f'job.{stopped.job}', holder)
+    assert records.lock(f'job.{stopped.job}', 'theirs', duration_s=0)
+    driver = estate.driver()
+    assert driver.jobs.show(stopped.job).state is State.ABANDONED
+
+    [*_, outcome] = driver.jobs.recover_until_idle(10)
+
+    assert outcome.state is State.DONE
+    estate.check_no_job()
+
+
 @pytest.mark.parametrize('changes', [
     {'operation': 'subprocess.getoutput'},
     {'operation': 'upload_to_image', 'arguments': {'cmd': 'id'}},
