@@ -193,7 +193,7 @@ class Flattener:
                     place, image_id, on_progress),
                 check=progress, data_bytes=data_bytes)
             self.freed(parent)
-        except exception.ImageNotFound:
+        except (exception.ImageNotFound, exception.PoolNotFound):
             LOG.info('%s in pool %s is gone: nothing to flatten', image_id,
                      pool)
         except exception.Cancelled:

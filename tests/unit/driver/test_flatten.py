@@ -136,6 +136,16 @@ def test_what_cannot_be_read_is_left_alone(world: World) -> None:
     assert world.volumes.metadata() == {'volume_rbd.flatten.x': 'not JSON'}
 
 
+def test_what_was_to_be_flattened_in_a_pool_that_is_gone_is_forgotten(
+        world: World) -> None:
+    world.volumes.set_metadata('volume_rbd.flatten.x', json.dumps(
+        {'pool': 'gone', 'at': 0.0}))
+    with world.driver() as driver:
+        assert driver.flattener.resume_due() == 1
+        driver.flattener.wait()
+    assert world.volumes.metadata() == {}
+
+
 def test_a_flatten_stopped_by_closing_is_found_again(world: World) -> None:
     world.configure(flatten_when='background',
                     flatten_volume_from_snapshot=True)
