@@ -16,6 +16,7 @@ import contextlib
 import os
 import pathlib
 import random
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -60,9 +61,21 @@ def main() -> int:
                     report.write(asked.report)
 
             report.on_kill = tell
+            report.command = _again(asked, seed)
             opened.run(_choose(asked, references, seed))
             print(report.render())
             return bool(report.findings)
+
+
+def _again(asked: argparse.Namespace, seed: int) -> str:
+    words = ['python', '-m', 'tests.faults', '--seed', str(seed)]
+    for name in asked.operation or ():
+        words += ['--operation', name]
+    for name in ('at', 'side', 'again', 'count', 'watch_timeout'):
+        value = getattr(asked, name)
+        if value is not None:
+            words += [f'--{name.replace("_", "-")}', str(value)]
+    return shlex.join(words)
 
 
 def _parse() -> argparse.Namespace:

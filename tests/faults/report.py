@@ -56,13 +56,16 @@ class Kill:
 
 class Report:
     """:param watch_timeout_s: how long a killed client's watch lasts.
-    :ivar on_kill: is told of each one."""
+    :ivar on_kill: is told of each one.
+    :ivar command: does it again.
+    """
 
     def __init__(self, seed: int, watch_timeout_s: int) -> None:
         self.seed = seed
         self.watch_timeout_s = watch_timeout_s
         self.kills: list[Kill] = []
         self.on_kill: Callable[[Kill], None] = lambda kill: None
+        self.command = f'VOLUME_RBD_FAULTS_SEED={seed} make faults'
 
     def add(self, kill: Kill) -> None:
         self.kills.append(kill)
@@ -82,7 +85,7 @@ class Report:
         by_name: dict[str, list[Kill]] = collections.defaultdict(list)
         for kill in self.kills:
             by_name[kill.operation].append(kill)
-        return {'command': f'VOLUME_RBD_FAULTS_SEED={self.seed} make faults',
+        return {'command': self.command,
                 'seed': self.seed, 'watch_timeout_s': self.watch_timeout_s,
                 **self._figures_of(self.kills),
                 'operations': {name: self._figures_of(kills) for name, kills
