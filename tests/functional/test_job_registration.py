@@ -13,6 +13,7 @@ import pytest
 
 from tests.functional import content
 from tests.functional.content import MIB
+from tests.functional.desk import LEASE_S, OPTIMIZED
 from tests.functional.house import House
 from tests.functional.ledger import Ledger
 from tests.functional.program import started
@@ -21,7 +22,6 @@ from volume_rbd import exception
 
 DATA = content.sparse_bytes(6 * MIB)
 DIGEST = content.digest_of_bytes(DATA)
-OPTIMIZED = ('--backend', 'optimized')
 # What Glance is asked while an upload is registered.
 STEPS = {'before it is asked': ('POST', '/locations$', 'before'),
          'when it has taken it': ('POST', '/locations$', 'after'),
@@ -42,7 +42,8 @@ class Upload:
         self.config = house.config({
             'DEFAULT': {'glance_api_servers': proxy.url,
                         'glance_num_retries': 1},
-            'optimized': {'job_lease': 3, 'clone_registration_timeout': 5}})
+            'optimized': {'job_lease': LEASE_S,
+                          'clone_registration_timeout': 5}})
         self.ledger = Ledger(house.cluster)
 
     def kill_at(self, method: str, pattern: str, when: str,
