@@ -280,12 +280,13 @@ path, name, seconds = sys.argv[1:]
 cluster = connection.connect(ClusterConfig(user='admin', ceph_conf=path))
 pool = cluster.pool('volumes')
 end = time.monotonic() + float(seconds)
+opened = []
 
 
 def work():
     while time.monotonic() < end:
-        with pool.open(name, read_only=True):
-            pass
+        with pool.open(name, read_only=True) as image:
+            opened.append(image.id)
 
 
 threads = [threading.Thread(target=work) for _ in range(3)]
@@ -293,6 +294,7 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
+print(len(opened))
 """
 
 
@@ -312,6 +314,7 @@ def test_what_is_closed_as_soon_as_it_is_open_does_not_crash(
 
     ceph.clean_up()
     assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 0, done.stderr[-2000:]
 
 
 @pytest.mark.real

@@ -71,7 +71,9 @@ def _again(asked: argparse.Namespace, seed: int) -> str:
     words = ['python', '-m', 'tests.faults', '--seed', str(seed)]
     for name in asked.operation or ():
         words += ['--operation', name]
-    for name in ('at', 'side', 'again', 'count', 'watch_timeout'):
+    if asked.at:
+        words += ['--side', asked.side]
+    for name in ('at', 'again', 'count', 'watch_timeout'):
         value = getattr(asked, name)
         if value is not None:
             words += [f'--{name.replace("_", "-")}', str(value)]

@@ -17,9 +17,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from volume_rbd.ceph import bindings
+from volume_rbd.ceph.session import PROBE_OBJECT
 
-# Of every rbd pool; whether it is there does not matter.
-_OBJECT = 'rbd_directory'
 # Longer than anybody needs who is about to take a lock. Where no OSD answers
 # it is closed all the same.
 _SETTLED_WITHIN_S = 5.0
@@ -49,7 +48,7 @@ def close(ioctx: Any, raw: Any) -> None:
 
 def _settle(ioctx: Any) -> None:
     answers: list[object] = []
-    ioctx.aio_stat(_OBJECT, lambda *_: answers.append(True))
+    ioctx.aio_stat(PROBE_OBJECT, lambda *_: answers.append(True))
     deadline = time.monotonic() + _SETTLED_WITHIN_S
     pause_s, longest_s = _PAUSES_S
     while not answers and time.monotonic() < deadline:

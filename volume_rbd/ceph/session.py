@@ -21,8 +21,8 @@ from volume_rbd.ceph import errors, native
 
 # How long an answer of a pool's OSDs is believed.
 _FRESH_S = 2.0
-# A small object that every rbd pool has, or could have.
-_PROBE_OBJECT = 'rbd_directory'
+#: A small object that every rbd pool has, or could have.
+PROBE_OBJECT = 'rbd_directory'
 
 
 class Session:
@@ -150,7 +150,7 @@ class Session:
         if time.monotonic() - self._answered.get(pool, -_FRESH_S) < _FRESH_S:
             return
         with self.translating('use the pool', pool):
-            completion = ioctx.aio_stat(_PROBE_OBJECT, lambda *_: None)
+            completion = ioctx.aio_stat(PROBE_OBJECT, lambda *_: None)
             self._wait(completion, pool)
             code = completion.get_return_value()
             # A pool without any rbd_image answers, too.
